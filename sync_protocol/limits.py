@@ -1,0 +1,49 @@
+"""Every limit of the wire format, each with its reason. Sizes are bytes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIBIBYTE: Final = 1024
+
+QUESTIONNAIRE_BYTES_MAX: Final = 10 * KIBIBYTE * KIBIBYTE
+"""A questionnaire with photographs; larger ones are a mistake of the form."""
+
+PART_BYTES_MAX: Final = 180 * KIBIBYTE
+"""With content that does not compress, an envelope of this much body stays below ENVELOPE_BYTES_MAX."""
+
+PARTS_MAX: Final = -(-QUESTIONNAIRE_BYTES_MAX // PART_BYTES_MAX)
+"""Follows from the two above."""
+
+ENVELOPE_BYTES_MAX: Final = 190 * KIBIBYTE
+"""So that a bundle of BUNDLE_BYTES_MAX always has room for one, on every link."""
+
+BUNDLE_BYTES_MAX: Final = 256 * KIBIBYTE
+"""One MQTT message; a broken connection costs at most this much again."""
+
+MEDIUM_BUNDLE_BYTES_MAX: Final = 16 * KIBIBYTE * KIBIBYTE
+"""One file on a medium: a slow stick still yields complete ones."""
+
+CONTENT_BUCKET_BYTES: Final = KIBIBYTE
+"""Content is padded to a multiple of this, so that its size tells little of its answers."""
+
+METADATA_BYTES_MAX: Final = 4 * KIBIBYTE
+"""Eight short members; names of forms and instances are bounded below."""
+
+NAME_CHARACTERS_MAX: Final = 250
+"""Form, version and instance identifiers."""
+
+STATEMENT_BODY_BYTES_MAX: Final = 200 * KIBIBYTE
+"""A statement travels in a bundle like an envelope."""
+
+RECEIPT_SPANS_MAX: Final = 2_000
+"""A chain has one span in good times and a few while envelopes overtake each other."""
+
+RECEIPT_MARKS_MAX: Final = 8_000
+"""All marks of a receipt; with 12 bytes each, a receipt at both limits stays below STATEMENT_BODY_BYTES_MAX."""
+
+DEVICE_NAME_BYTES_MAX: Final = 64
+"""One line of an operator's table."""
+
+JSON_DEPTH_MAX: Final = 64
+"""A household questionnaire needs five levels; databases and parsers recurse on it."""

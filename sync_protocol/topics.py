@@ -1,0 +1,30 @@
+"""MQTT topics (SPEC.md §6)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sync_protocol.errors import Fault, ProtocolError
+from sync_protocol.records import parse_name
+
+UP_PREFIX: Final = "census/1/up/"
+RECEIPTS_PREFIX: Final = "census/1/receipts/"
+STATEMENTS: Final = "census/1/statements"
+CONSUMER_SUBSCRIPTION: Final = f"$share/center/{UP_PREFIX}+"
+
+
+def up_topic(device: bytes) -> str:
+    """Return the topic that a device publishes its bundles to."""
+    return UP_PREFIX + device.hex()
+
+
+def receipts_topic(origin: bytes) -> str:
+    """Return the topic that an origin's receipts are published to."""
+    return RECEIPTS_PREFIX + origin.hex()
+
+
+def carrier_of(topic: str) -> bytes:
+    """Return the device that published to an up topic; raises ProtocolError (bad_field)."""
+    if not topic.startswith(UP_PREFIX):
+        raise ProtocolError(Fault.BAD_FIELD, "not an up topic")
+    return parse_name(topic.removeprefix(UP_PREFIX))
