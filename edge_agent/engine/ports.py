@@ -1,0 +1,39 @@
+"""The seam between the engine's runner and the links' adapters."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edge_agent.engine.links import Link
+
+
+class Outlet(Protocol):
+    """What an adapter offers for one link. Both calls return at once and never raise: trouble ends the link."""
+
+    def send(self, token: int, data: bytes) -> None:
+        """Carry a bundle; `LinkHost.settled` tells what became of it."""
+        ...
+
+    def follow(self, origins: frozenset[bytes]) -> None:
+        """Ask for the receipts of these origins instead of those asked for before."""
+        ...
+
+
+class LinkHost(Protocol):
+    """What the runner offers to adapters; called from the event loop's thread only."""
+
+    def link_up(self, link: Link, outlet: Outlet) -> None:
+        """A link is ready."""
+        ...
+
+    def link_down(self, link_key: str) -> None:
+        """A link is gone; its outlet is not used again."""
+        ...
+
+    async def bundle_arrived(self, link_key: str, data: bytes) -> None:
+        """Hand over bytes that came in; returns when they are recorded, so that a slow store slows its links down."""
+        ...
+
+    def settled(self, link_key: str, token: int, *, taken: bool) -> None:
+        """Tell what became of a bundle."""
+        ...
