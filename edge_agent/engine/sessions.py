@@ -5,8 +5,8 @@ the link goes down.
 
 | event | what an outbound session does |
 |---|---|
-| started | makes everything due again if the far end has forgotten us; asks for receipts; states the heads; fills its window |
-| settled, taken | lets those envelopes rest for the receipt wait; sizes the next bundle by how long this one took; fills its window |
+| started | makes all due again if the far end forgot us; asks for receipts; states the heads; fills its window |
+| settled, taken | lets those envelopes rest for the receipt wait; sizes the next bundle; fills its window |
 | settled, not taken | lets them rest for the refusal wait |
 | arrived, submitted, time passed | fills its window with what has become due |
 | stopped | makes what was not settled due at once |
@@ -149,106 +149,6 @@ class OutboundSession:
             frames.extend(Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes)
             if not frames:
                 break
-            effects.append(self._send(frames, envelopes, transaction, now))
-        return effects
-
-    def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
-
-    def next_wake(self, transaction: StoreTransaction, now: int) -> int | None: ...
-
-
-@dataclass(frozen=True)
-class OutboundPolicy:
-    """What sets one-way shapes apart: whether statements are left for whoever reads them, and others' heads passed
-    on.
-    """
-
-    leaves_statements: bool
-
-
-OUTBOUND_POLICIES: Mapping[LinkShape, OutboundPolicy] = {
-    # The center knows its own statements.
-    LinkShape.MAILBOX: OutboundPolicy(leaves_statements=False),
-    # Whoever finds the medium may be from another district, so it carries what everybody should know.
-    LinkShape.DEAD_DROP: OutboundPolicy(leaves_statements=True),
-}
-
-
-@dataclass(frozen=True)
-class _InFlight:
-    numbers: tuple[int, ...]
-    attempts: int
-    sent_at: int
-    full: bool
-
-
-class OutboundSession:
-    """Puts bundles up and waits for no answer but that they were taken: mailboxes and dead drops."""
-
-    def __init__(
-        self,
-        link: Link,
-        *,
-        policy: OutboundPolicy,
-        identity: DeviceIdentity,
-        settings: EngineSettings,
-        randomness: Randomness,
-        tokens: count[int],
-    ) -> None:
-        self._link = link
-        self._policy = policy
-        self._identity = identity
-        self._settings = settings
-        self._randomness = randomness
-        self._tokens = tokens
-        self._in_flight: dict[int, _InFlight] = {}
-        self._bundle_bytes = min(settings.bundle_bytes_first, link.bundle_bytes_max)
-        self._followed: frozenset[bytes] = frozenset()
-        self._pending: deque[list[Frame]] = deque()
-        self._stated: frozenset[tuple[int, int]] = frozenset()
-        self._stated_at: int | None = None
-
-    @property
-    def link(self) -> Link:
-        return self._link
-
-    def started(self, transaction: StoreTransaction, now: int) -> list[Effect]:
-        effects: list[Effect] = []
-        if not self._link.remembered:
-            again = transaction.forget_dispatches(self._link.far_end)
-            if again:
-                effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
-        if self._policy.leaves_statements:
-            self._queue(self._statements_to_leave(transaction))
-        return effects + self.proceed(transaction, now)
-
-    def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]:
-        flight = self._in_flight.pop(token, None)
-        if flight is None:
-            return []
-        if taken:
-            self._size_bundles(flight, now)
-            transaction.note_settled(
-                self._link.far_end, flight.numbers, next_at=now + self._receipt_wait(flight.attempts)
-            )
-        else:
-            transaction.note_unsettled(self._link.far_end, flight.numbers, next_at=now + self._settings.refusal_wait)
-            # Heads may have been in it; they go with the next bundle.
-            self._stated = frozenset()
-        fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
-        notice = Notice("sent", fields) if taken else Notice("send_refused", fields, Level.WARNING)
-        return [notice, *(self.proceed(transaction, now) if taken else [])]
-
-    def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
-        """Fill the window with what is due; heads go with the first bundle after they changed."""
-        effects = self._follow(transaction)
-        while len(self._in_flight) < self._link.bundles_in_flight_max:
-            heads = self._heads_to_state(transaction, now)
-            room = self._bundle_bytes - sum(frame_bytes(len(head.payload)) for head in heads) - BUNDLE_OVERHEAD_BYTES
-            envelopes = transaction.due(self._link.far_end, now, bytes_max=room)
-            if not envelopes and not heads:
-                break
-            frames = [*heads, *(Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes)]
             effects.append(self._send(frames, envelopes, transaction, now))
         return effects
 
