@@ -31,7 +31,7 @@ def apply_receipt(receipt: Receipt, transaction: StoreTransaction, identity: Dev
     good, effects = _judge_spans(receipt, transaction, now)
     effects.extend(_mark(receipt.origin, good, transaction))
     effects.extend(_unmark(receipt.origin, good, transaction))
-    purged = transaction.purge_own(receipt.origin, receipt.watermark)
+    purged = transaction.purge_own(receipt.origin, watermark=receipt.watermark, now=now)
     if purged:
         effects.append(Notice("purged", {"envelopes": purged, "watermark": receipt.watermark}))
     return effects

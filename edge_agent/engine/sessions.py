@@ -124,11 +124,11 @@ class OutboundSession:
             return []
         if taken:
             self._size_bundles(flight, now)
-            transaction.note_settled(
+            transaction.note_answered(
                 self._link.far_end, flight.numbers, next_at=now + self._receipt_wait(flight.attempts)
             )
         else:
-            transaction.note_unsettled(self._link.far_end, flight.numbers, next_at=now + self._settings.refusal_wait)
+            transaction.note_answered(self._link.far_end, flight.numbers, next_at=now + self._settings.refusal_wait)
             # Heads may have been in it; they go with the next bundle.
             self._stated = frozenset()
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
@@ -155,14 +155,14 @@ class OutboundSession:
     def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]:
         numbers = [number for flight in self._in_flight.values() for number in flight.numbers]
         self._in_flight.clear()
-        transaction.note_unsettled(self._link.far_end, numbers, next_at=now)
+        transaction.note_answered(self._link.far_end, numbers, next_at=now)
         return []
 
     def next_wake(self, transaction: StoreTransaction, now: int) -> int | None:
         if len(self._in_flight) >= self._link.bundles_in_flight_max:
             return None
         times = [(self._stated_at or now) + self._settings.head_interval]
-        due_at = transaction.next_due_at(self._link.far_end, now)
+        due_at = transaction.next_due_at(self._link.far_end)
         if due_at is not None:
             times.append(due_at)
         return min(times)

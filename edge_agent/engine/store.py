@@ -104,7 +104,7 @@ class StoreTransaction(Protocol):
         """Return how many envelopes of a range have been purged."""
         ...
 
-    def purge_own(self, origin: bytes, watermark: int) -> int:
+    def purge_own(self, origin: bytes, *, watermark: int, now: int) -> int:
         """Drop the bytes of own envelopes committed at or before the watermark; return how many."""
         ...
 
@@ -140,22 +140,16 @@ class StoreTransaction(Protocol):
         """
         ...
 
-    def next_due_at(self, destination: bytes, now: int) -> int | None:
-        """Return when the next envelope becomes due for a destination; None when none is waiting."""
+    def next_due_at(self, destination: bytes) -> int | None:
+        """Return when the first of the envelopes sent to a destination is due again; None when none is waiting."""
         ...
 
     def note_sent(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         """Record an attempt that is under way."""
         ...
 
-    def note_settled(self, destination: bytes, numbers: Iterable[int], *, next_at: int) -> None:
-        """Record that a destination took envelopes over; they become due again at `next_at` unless a receipt comes
-        before.
-        """
-        ...
-
-    def note_unsettled(self, destination: bytes, numbers: Iterable[int], *, next_at: int) -> None:
-        """Record that attempts came to nothing."""
+    def note_answered(self, destination: bytes, numbers: Iterable[int], *, next_at: int) -> None:
+        """Record that an attempt is over, and when the envelopes are due again unless a receipt comes before."""
         ...
 
     def forget_attempts(self, now: int) -> None:
