@@ -58,7 +58,7 @@ def submit(
     recipient = beliefs.recipient
     if recipient is None:
         remedy = "enrol the device: edge-agent enrol request, then edge-agent enrol install"
-        return [Refused(submission.request, "the device has no key of the census center", remedy)]
+        return [Refused(submission.request, "the device has no key of the census center", remedy, again=True)]
     position = transaction.position()
     sequence, previous_id, size = position.sequence, position.last_id, 0
     try:

@@ -43,6 +43,8 @@ class Refused:
     request: int
     problem: str
     remedy: str
+    again: bool = False
+    """The same questionnaire may be accepted later: the trouble is not its own."""
 
 
 @dataclass(frozen=True)
