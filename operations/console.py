@@ -11,6 +11,7 @@ from operations.sentences import one_line, plain
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+TABLE_COLUMNS_MAX = 10_000  # of a table into a file, where no window limits it
 
 
 def json_text(value: object) -> str:
@@ -61,7 +62,8 @@ def print_table(
         table.add_row(*(Text(one_line(cell)) for cell in row))
     console = Console(file=output)
     if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)
+        console.width = TABLE_COLUMNS_MAX
+        console.width = console.measure(table).maximum
     console.print(table)
 
 

@@ -15,7 +15,7 @@ from enum import Enum
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 FIELD_NAME_CHARACTERS_MAX = 64  # journald drops fields with longer names
-RECORD_BYTES_MAX = 768 * 1024  # journald cuts a field at 768 KB unless configured otherwise; ours are far smaller
+RECORD_BYTES_MAX = 4 * 1024 * 1024  # sinks cut every field; a record beyond this is a mistake and not worth memory
 
 _NOT_A_FIELD_CHARACTER = re.compile("[^A-Z0-9_]")
 

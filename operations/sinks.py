@@ -15,6 +15,8 @@ from operations.structlog_without_rich import structlog
 # syslog's numbers, which journald files a record under and `journalctl -p` filters by.
 PRIORITIES: Mapping[str, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 FIELD_PREFIX = "CENSUS_"
+MESSAGE_CHARACTERS_MAX = 2_000  # a sentence; what is longer is whole in its own field
+FIELD_CHARACTERS_MAX = 100_000  # the longest traceback fits many times
 
 
 class Sink(Protocol):
@@ -102,15 +104,22 @@ class JournalSink:
 
     def _send(self, level: str, event: str, fields: Mapping[str, object], traceback: str | None) -> Delivery:
         record = {
-            "MESSAGE": message_of(event, fields, self._sentences),
+            "MESSAGE": _cut(message_of(event, fields, self._sentences), MESSAGE_CHARACTERS_MAX),
             "PRIORITY": str(PRIORITIES.get(level, PRIORITIES["info"])),
             "SYSLOG_IDENTIFIER": self._identifier,
         }
-        record |= {field_name(FIELD_PREFIX + name): plain(value) for name, value in fields.items()}
+        for name, value in fields.items():
+            record[field_name(FIELD_PREFIX + name)] = _cut(plain(value), FIELD_CHARACTERS_MAX)
         record[FIELD_PREFIX + "EVENT"] = event
         if traceback is not None:
-            record[FIELD_PREFIX + "TRACEBACK"] = traceback
+            record[FIELD_PREFIX + "TRACEBACK"] = _cut(traceback, FIELD_CHARACTERS_MAX)
         return self._journal.send(record)
+
+
+def _cut(text: str, characters_max: int) -> str:
+    if len(text) <= characters_max:
+        return text
+    return f"{text[:characters_max]}… [{len(text) - characters_max} more characters cut]"
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -105,6 +105,8 @@ class BoundClient(aiomqtt.Client):
 
     def _connect_bound_socket(self) -> socket.socket:
         """In the place of paho's method; runs on the executor's thread that connects."""
+        if self._abandoned:  # while this thread waited for its turn
+            raise ConnectionAbortedError("the connection was abandoned before it was made")
         made = bound_socket(self._interface, self._hostname)
         try:
             made.settimeout(self._client.connect_timeout)

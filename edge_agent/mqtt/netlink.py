@@ -31,6 +31,7 @@ _IFLA_IFNAME, _IFLA_EXT_MASK = 3, 29
 _RTEXT_FILTER_SKIP_STATS = 8
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_ERROR_NUMBER_END = 4096  # the kernel's MAX_ERRNO, plus one
 _ATTRIBUTE_TYPE_MASK = 0x3FFF  # the two high bits are flags
 
 # Multicast groups: links; IPv4 addresses, routes and rules; IPv6 addresses, routes and rules; nexthop objects.
@@ -144,8 +145,8 @@ def body_of_answer(datagram: bytes, sequence: int, expected_type: int) -> bytes:
             if len(body) < 4:
                 raise NetlinkError("an error without its number")
             number = -struct.unpack_from("=i", body)[0]
-            if number <= 0:
-                raise NetlinkError("an acknowledgement instead of an answer")
+            if not 0 < number < _ERROR_NUMBER_END:
+                raise NetlinkError(f"an answer with error number {number}")  # 0: acknowledged, and nothing said
             raise OSError(number, os.strerror(number))
         if answered == sequence and kind == expected_type:
             return body
