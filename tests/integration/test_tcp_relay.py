@@ -44,7 +44,7 @@ class EchoServer:
                 return
 
     def close(self) -> None:
-        # A thread waiting in accept() is woken by the shutdown, not by the close. Closed twice, there is nothing to wake.
+        # A thread waiting in accept() is woken by the shutdown, not by the close. Closed twice, nothing waits.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
