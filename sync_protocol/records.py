@@ -88,7 +88,7 @@ def decode_record(data: bytes, kind: type[Record]) -> Record:
         raise ProtocolError(Fault.OVERSIZED, f"a {kind.__name__} file has at most {RECORD_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(Fault.BAD_CONTENT, f"not a {kind.__name__} file: {error}") from None
 
 
