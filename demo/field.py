@@ -106,7 +106,7 @@ class Center:
 
     def _configure(self, passphrase: Path, database_url: str | None) -> None:
         path = self.folder / "center.toml"
-        settings = {
+        settings: dict[str, dict[str, Any]] = {
             "broker": {"port": self.port, "center_port": self._center_port, "user": "root"},
             "secrets": {"passphrase_file": str(passphrase)},
             "receipts": {"interval_milliseconds": 100},
@@ -140,7 +140,7 @@ class Device:
         self.name = name
         self.folder = folder
         folder.mkdir(parents=True)
-        self.relay = TcpRelay(center.port)
+        self.relay = TcpRelay(("127.0.0.1", center.port))
         self.relay.start()
         self.configuration = folder / "edge-agent.toml"
         self.configuration.write_text(command("edge-agent", "sample-configuration"))
@@ -270,7 +270,7 @@ class Field:
         for device in self.devices:
 
             def everything_marked(device: Device = device) -> bool:
-                counts = device.status()["envelopes"]
+                counts: dict[str, int] = device.status()["envelopes"]
                 return counts["waiting"] + counts["sent"] == 0
 
             wait_until(everything_marked, f"{device.name} is synchronised", timeout_seconds=timeout_seconds)
