@@ -19,9 +19,9 @@ from central_broker.storage.contract import (
 from sync_protocol.identity import Role, Standing
 
 MISSING_RUNS_MAX: Final = 100
-_DEVICE_COLUMNS: Final = (
-    "device, name, role, standing, public_key, issued_at, serial, certificate, enrolled_at, "
-    "last_seen_at, last_route, last_carrier"
+_DEVICES: Final = (
+    "SELECT device, name, role, standing, public_key, issued_at, serial, certificate, enrolled_at,"
+    " last_seen_at, last_route, last_carrier FROM device WHERE device = %s OR %s = 0 ORDER BY name, device"
 )
 _HELD_COLUMNS: Final = (
     "h.id, h.reason, h.detail, h.origin, h.epoch, h.sequence, h.envelope_id, h.carrier, h.route, h.received_at, "
@@ -52,10 +52,10 @@ class Inquiries:
         return self._number("SELECT at FROM watermark")
 
     def devices(self) -> list[DeviceRecord]:
-        return [_device(row) for row in self.read(f"SELECT {_DEVICE_COLUMNS} FROM device ORDER BY name, device")]
+        return [_device(row) for row in self.read(_DEVICES, (b"", 0))]
 
     def device(self, device: bytes) -> DeviceRecord | None:
-        rows = self.read(f"SELECT {_DEVICE_COLUMNS} FROM device WHERE device = %s", (device,))
+        rows = self.read(_DEVICES, (device, 1))
         return _device(rows[0]) if rows else None
 
     def forms(self) -> list[tuple[str, str]]:
@@ -106,7 +106,7 @@ class Inquiries:
         return (_held(rows[0]), bytes(rows[0][12])) if rows else None
 
     def completeness(self, origin: bytes | None = None) -> list[Completeness]:
-        """Return one record an epoch; three statements, so that a batch between them may show in some of the numbers."""
+        """Return one record an epoch; three statements: a batch between them shows in some of the numbers."""
         chosen = (b"" if origin is None else origin, 0 if origin is None else 1)
         heads = {
             (bytes(row[0]), row[1]): row[2]
@@ -152,7 +152,7 @@ class Inquiries:
 
 
 CHAIN_SQL: Final = (
-    "SELECT e.epoch, e.sequence, e.id, e.previous_id, e.status, b.committed_at"
+    "SELECT e.epoch, e.sequence, e.id, e.previous_id, e.status, b.committed_at, (SELECT at FROM commit_clock)"
     " FROM envelope e JOIN batch b ON b.id = e.batch"
     " WHERE e.origin = %s AND e.status <> 'disproved' ORDER BY e.epoch, e.sequence, e.id"
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, LiteralString, Protocol
 
 from central_broker.storage.contract import (
     AcceptedEnvelope,
@@ -49,7 +49,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class QuestionnaireRow:
-    """A questionnaire row: the place of its (first) envelope, and how many envelopes it came in."""
+    """A questionnaire row: the place of its (first) envelope, and how many envelopes it came in.
+
+    `whole_digest` is kept of joined ones only.
+    """
 
     origin: bytes
     id: bytes
@@ -57,6 +60,7 @@ class QuestionnaireRow:
     sequence: int
     parts: int
     content: QuestionnaireContent
+    whole_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,10 @@ class RowRefused(Exception):
 class Statements(Protocol):
     """The statements of one open transaction."""
 
+    def execute(self, sql: LiteralString, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run any one statement of PostgreSQL's spelling (%s for parameters, FOR UPDATE); return its rows."""
+        ...
+
     def place(self, rows: Sequence[Placed]) -> Mapping[Key, EnvelopeStatus]:
         """Insert the rows that are not there yet; return the status of those that were."""
         ...
@@ -95,6 +103,10 @@ class Statements(Protocol):
         ...
 
     def insert_questionnaires(self, rows: Sequence[QuestionnaireRow]) -> None: ...
+
+    def set_content(self, origin: bytes, envelope_id: bytes, content: QuestionnaireContent) -> None:
+        """Fill in the content of a questionnaire that could not be read until now."""
+        ...
 
     def insert_parts(self, parts: Sequence[tuple[ChainLink, PartContent]]) -> list[CompleteWhole]:
         """Insert parts; take out the wholes that are complete now. Serialises consumers on the same whole."""
@@ -244,7 +256,9 @@ class _Recorder:
                 part.form, part.form_version, part.instance_id, part.media_type, part.created_at, whole.body, None
             )
         self.joined += 1
-        return QuestionnaireRow(whole.origin, whole.id, whole.epoch, whole.sequence, part.parts, content)
+        return QuestionnaireRow(
+            whole.origin, whole.id, whole.epoch, whole.sequence, part.parts, content, part.whole_digest
+        )
 
     def _hold(
         self, items: Sequence[HeldItem], existing: Mapping[Key, EnvelopeStatus], accepted: Collection[Key]
@@ -321,48 +335,3 @@ def _with_fork(outcome: Outcome, link: ChainLink | None, forked: Collection[Plac
     if (link.origin, link.epoch, link.sequence) not in forked:
         return outcome
     return Outcome(outcome.kind, outcome.reason, fork=True)
-
-
-def split(batch: Batch) -> tuple[Batch, Batch]:
-    """Return two halves of a batch with more than one envelope; the first keeps what is not an envelope."""
-    middle = len(batch.envelopes) // 2
-    return (
-        Batch(batch.envelopes[:middle], batch.held, batch.heads, batch.devices),
-        Batch(batch.envelopes[middle:]),
-    )
-
-
-def refuse_only_envelope(batch: Batch, message: str) -> Batch:
-    """Return the batch with its only envelope held as `database_refused`."""
-    envelope = batch.envelopes[0]
-    item = HeldItem(
-        sha256(envelope.data).digest(),
-        HeldReason.DATABASE_REFUSED,
-        message,
-        envelope.data,
-        envelope.arrival,
-        envelope.link,
-        receiptable=True,
-    )
-    return Batch((), (*batch.held, item), batch.heads, batch.devices)
-
-
-def merge(first: BatchResult, second: BatchResult) -> BatchResult:
-    """Return the result of two halves as if they had been one batch."""
-    times = [time for time in (first.committed_at, second.committed_at) if time is not None]
-    return BatchResult(
-        max(times, default=None),
-        first.envelopes + second.envelopes,
-        first.held + second.held,
-        first.joined + second.joined,
-    )
-
-
-def refused_outcome(result: BatchResult) -> BatchResult:
-    """Return the result of `refuse_only_envelope` in the shape of the batch that it was made from."""
-    return BatchResult(result.committed_at, (result.held[-1],), result.held[:-1], result.joined)
-
-
-def content_refused(error: Exception) -> str:
-    """Say why the database refused without quoting data, which messages of databases do."""
-    return f"the database refused the content ({type(error).__name__})"

@@ -22,7 +22,7 @@ CREATE TABLE questionnaire (
     origin BLOB NOT NULL, id BLOB NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
     form TEXT NOT NULL, form_version TEXT NOT NULL, instance_id TEXT NOT NULL, media_type TEXT NOT NULL,
     created_at INTEGER NOT NULL, parts INTEGER NOT NULL, batch INTEGER NOT NULL,
-    content TEXT, body BLOB NOT NULL,
+    whole_digest TEXT, content TEXT, body BLOB NOT NULL,
     PRIMARY KEY (origin, id)
 ) STRICT;
 CREATE TABLE part (
@@ -70,3 +70,8 @@ def _first(database: Database) -> None:
     for statement in _FIRST.split(";\n"):
         if statement.strip():
             database.execute(statement)
+
+
+def migration_names() -> frozenset[str]:
+    """Return the names of all migrations that this version knows."""
+    return frozenset({"0001_first"})
