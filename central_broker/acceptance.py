@@ -23,6 +23,7 @@ from central_broker.storage.contract import (
     STORED_NUMBER_MAX,
     AcceptedEnvelope,
     Arrival,
+    ArrivedHead,
     CertifiedDevice,
     ChainLink,
     HeldItem,
@@ -37,7 +38,7 @@ from sync_protocol.bundle import Frame, FrameType
 from sync_protocol.content import Metadata, decode_content
 from sync_protocol.envelope import Envelope, parse_envelope
 from sync_protocol.errors import Fault, ProtocolError
-from sync_protocol.head import Head, parse_head
+from sync_protocol.head import parse_head
 from sync_protocol.identity import Standing, read_device_certificate
 from sync_protocol.statement import Statement, parse_statement
 
@@ -66,7 +67,7 @@ class Ignored:
     detail: str
 
 
-Accepted = AcceptedEnvelope | HeldItem | Head | CertifiedDevice | Ignored | None
+Accepted = AcceptedEnvelope | HeldItem | ArrivedHead | CertifiedDevice | Ignored | None
 """None: a statement that the center has no use for (its own receipts and keys, which every carrier passes on)."""
 
 
@@ -83,7 +84,7 @@ def accept(frame: Frame, *, carrier: bytes | None, received_at: int, directory: 
     if frame.type == FrameType.ENVELOPE:
         return accept_envelope(frame.payload, carrier=carrier, received_at=received_at, directory=directory)
     if frame.type == FrameType.HEAD:
-        return accept_head(frame.payload, directory)
+        return accept_head(frame.payload, carrier=carrier, received_at=received_at, directory=directory)
     return accept_statement(frame.payload, directory)
 
 
@@ -203,7 +204,7 @@ def decode_whole(part: PartContent, body: bytes) -> QuestionnaireContent | Unrea
     )
 
 
-def accept_head(data: bytes, directory: Directory) -> Head | Ignored:
+def accept_head(data: bytes, *, carrier: bytes | None, received_at: int, directory: Directory) -> ArrivedHead | Ignored:
     """Verify a head. Of an unknown device, or one no longer active, it still counts if it verifies."""
     try:
         head = parse_head(data)
@@ -215,7 +216,7 @@ def accept_head(data: bytes, directory: Directory) -> Head | Ignored:
         head.verify(known.verifier)
     except ProtocolError as error:
         return Ignored("head", error.fault, error.detail)
-    return head
+    return ArrivedHead(head, Arrival(carrier, route_of(carrier, head.origin), received_at))
 
 
 def accept_statement(data: bytes, directory: Directory) -> CertifiedDevice | Ignored | None:

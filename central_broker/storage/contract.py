@@ -155,6 +155,14 @@ class CertifiedDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class ArrivedHead:
+    """A verified head and who brought it."""
+
+    head: Head
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """Joined parts that are no questionnaire: the body is kept without content, and listed as held."""
 
@@ -172,7 +180,7 @@ class Batch:
 
     envelopes: Sequence[AcceptedEnvelope] = ()
     held: Sequence[HeldItem] = ()
-    heads: Sequence[Head] = ()
+    heads: Sequence[ArrivedHead] = ()
     devices: Sequence[CertifiedDevice] = ()
 
 
@@ -206,7 +214,11 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """A device that the center knows, and its last sign of life: an envelope or head of its own, by any carrier."""
+    """A device that the center knows.
+
+    `last_seen_at` and the rest tell of its last sign of life: anything that it brought itself, or an envelope of it
+    that was new when another brought it; kept to about ten seconds.
+    """
 
     device: bytes
     name: str
@@ -237,6 +249,8 @@ class HeldRecord:
     route: Route
     received_at: int
     data_bytes: int
+    whole: bool = False
+    """Joined parts of a questionnaire that cannot be read; its envelopes are committed."""
 
 
 @dataclass(frozen=True, slots=True)
