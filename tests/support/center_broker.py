@@ -135,7 +135,7 @@ class TryingClient:
         self._answers.put(("publish", reason))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self.messages.put((message.topic, message.payload))
+        self.messages.put((message.topic, bytes(message.payload)))
 
 
 def own_user() -> str:
