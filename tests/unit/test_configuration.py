@@ -1,0 +1,198 @@
+"""The configuration file: every mistake at once, with line, key and remedy; the sample loads as it stands."""
+
+import dataclasses
+import os
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.configuration import (
+    Configuration,
+    ConfigurationError,
+    load_configuration,
+    parse_configuration,
+    sample_configuration,
+)
+from edge_agent.configuration_check import Mistake
+from edge_agent.configuration_schema import KEYS, SECTIONS, Kind, Required
+
+MINIMAL = '[broker]\naddress = "10.8.0.1"\n'
+
+
+def mistakes_of(text: str) -> tuple[Mistake, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_configuration(text)
+    return caught.value.mistakes
+
+
+def only_mistake_of(text: str) -> Mistake:
+    mistakes = mistakes_of(text)
+    assert len(mistakes) == 1, mistakes
+    return mistakes[0]
+
+
+def test_the_one_required_key_is_enough() -> None:
+    configuration = parse_configuration(MINIMAL)
+    assert configuration.broker.address == "10.8.0.1"
+    assert configuration.broker.port == 8883
+    assert configuration.vpn.interfaces == ("wg*", "tun*")
+    assert configuration.device.state_directory == Path("/var/lib/edge-agent")
+    assert configuration.sync.receipt_silence_alarm_seconds == 259_200
+
+
+def test_the_sample_loads_and_shows_every_default_as_it_is() -> None:
+    sample = sample_configuration()
+    assert parse_configuration(sample) == parse_configuration(MINIMAL)
+    uncommented = "\n".join(
+        line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in sample.splitlines()
+    )
+    assert parse_configuration(uncommented) == parse_configuration(MINIMAL)
+
+
+def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() -> None:
+    sections = {field.name: field.type for field in dataclasses.fields(Configuration)}
+    assert list(sections) == list(SECTIONS)
+    types: dict[Kind, set[object]] = {
+        Kind.WHOLE_NUMBER: {int},
+        Kind.TEXT: {str},
+        Kind.PATH: {Path},
+        Kind.OPTIONAL_PATH: {Path | None},
+        Kind.ADDRESS: {str},
+        Kind.PATTERNS: {tuple[str, ...]},
+    }
+    for name, section in sections.items():
+        assert isinstance(section, type)
+        hints = typing.get_type_hints(section)
+        keys = {key.name: key for key in KEYS if key.section == name}
+        assert set(hints) == set(keys)
+        for key in keys.values():
+            if key.kind is Kind.CHOICE:
+                assert typing.get_args(hints[key.name]) == key.choices
+            else:
+                assert hints[key.name] in types[key.kind], key.path
+
+
+def test_every_mistake_is_reported_at_once_in_the_order_of_the_file() -> None:
+    text = """port = 1
+[brokr]
+[broker]
+adress = "10.8.0.1"
+address = "broker.example.org"
+port = "8883"
+keepalive_seconds = 5
+connect_timeout_seconds = 20 s
+[log]
+level = loud
+style = "jurnal"
+"""
+    found = [(mistake.line, mistake.key) for mistake in mistakes_of(text)]
+    assert found == [
+        (1, "port"),
+        (2, "brokr"),
+        (4, "broker.adress"),
+        (5, "broker.address"),
+        (6, "broker.port"),
+        (7, "broker.keepalive_seconds"),
+        (8, "broker.connect_timeout_seconds"),
+        (10, "log.level"),
+        (11, "log.style"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "problem", "remedy"),
+    [
+        ("", None, "broker.address", "must be set", 'address = "10.8.0.1"'),
+        ("[broker]\nport = 1\n", 1, "broker.address", "must be set", "write in [broker]"),
+        (MINIMAL + "prot = 8883\n", 3, "broker.prot", "no such key", "did you mean port?"),
+        (MINIMAL + "level = 3\n", 3, "broker.level", "no such key", "move it below [log]"),
+        (MINIMAL + "[lgo]\n", 3, "lgo", "no such section", "did you mean [log]?"),
+        (MINIMAL + "[[log]]\nlevel = 1\n", 3, "log", "stands once", "[log]"),
+        ("log = 3\n" + MINIMAL, 1, "log", "section, not a key", "[log]"),
+        (MINIMAL + "port = true\n", 3, "broker.port", "not a whole number", "from 1 to 65535"),
+        (MINIMAL + "port = 8883.0\n", 3, "broker.port", "not a whole number", "from 1 to 65535"),
+        (MINIMAL + "port = 0\n", 3, "broker.port", "less than 1", "from 1 to 65535"),
+        (MINIMAL + "port = 65536\n", 3, "broker.port", "more than 65535", "from 1 to 65535"),
+        (MINIMAL + 'port = "8883"\n', 3, "broker.port", "text, not a number", "port = 8883"),
+        (MINIMAL + "port = 1\nport = 2\n", 4, "broker.port", "overwrite", "keep one"),
+        ("[broker]\naddress = 10.8.0.1\n", 2, "broker.address", "Expected newline", "double quotes"),
+        ('[broker]\naddress = "10.8.0.1\n', 2, "broker.address", "Illegal character", "close the quotes"),
+        ("[broker]\naddress = 3\n", 2, "broker.address", "not text", '"10.8.0.1"'),
+        ('[broker]\naddress = "b.example"\n', 2, "broker.address", "outside the tunnel", '"10.8.0.1"'),
+        ('[broker]\naddress = "10.8.0.1:8883"\n', 2, "broker.address", "a port", "port is a key of its own"),
+        ('[broker]\naddress = "[fd00::1]"\n', 2, "broker.address", "brackets", "inside the VPN"),
+        ('[broker]\naddress = "fe80::1%eth0"\n', 2, "broker.address", "scope", "inside the VPN"),
+        ('[broker]\naddress = "::ffff:10.8.0.1"\n', 2, "broker.address", "IPv4", "inside the VPN"),
+        ('[broker]\naddress = "0.0.0.0"\n', 2, "broker.address", "one host", "inside the VPN"),
+        ('[broker]\naddress = "224.0.0.1"\n', 2, "broker.address", "one host", "inside the VPN"),
+        ('[broker]\naddress = "300.1.1.1"\n', 2, "broker.address", "not an IP address", "inside the VPN"),
+        (MINIMAL + '[vpn]\ninterfaces = "wg0"\n', 4, "vpn.interfaces", "not a list", '["wg0"]'),
+        (MINIMAL + "[vpn]\ninterfaces = []\n", 4, "vpn.interfaces", "not a list of names", '["wg*", "tun*"]'),
+        (MINIMAL + '[vpn]\ninterfaces = ["*"]\n', 4, "vpn.interfaces", "every interface", "name the VPN"),
+        (MINIMAL + '[vpn]\ninterfaces = ["[!x]*"]\n', 4, "vpn.interfaces", "every interface", "name the VPN"),
+        (MINIMAL + '[vpn]\ninterfaces = ["wireguard-tunnel"]\n', 4, "vpn.interfaces", "fits no", "ip link"),
+        (MINIMAL + '[device]\nstate_directory = "x"\n', 4, "device.state_directory", "not an absolute", "begin it"),
+        (MINIMAL + '[device]\nstate_directory = "/a/../b"\n', 4, "device.state_directory", "..", "that is meant"),
+        (MINIMAL + '[log]\nlevel = "inf"\n', 4, "log.level", "not one of the words", "did you mean 'info'?"),
+        (MINIMAL + "[sync]\nbundle_bytes_max = 262145\n", 4, "sync.bundle_bytes_max", "more than", "to 262144"),
+        (MINIMAL + "backoff_seconds_min = 301\n", 3, "broker.backoff_seconds_min", "more than broker", "raise"),
+        (MINIMAL + "[intake]\nquestionnaire_bytes_max = 10000001\n", 4, "intake.questionnaire_bytes_max", "more", "to"),
+    ],
+)
+def test_a_mistake_names_its_line_its_key_and_what_to_write(
+    text: str, line: int | None, key: str, problem: str, remedy: str
+) -> None:
+    mistake = only_mistake_of(text)
+    assert (mistake.line, mistake.key) == (line, key)
+    assert problem in mistake.problem
+    assert remedy in mistake.remedy
+
+
+def test_an_address_is_normalised_and_optional_values_may_be_empty() -> None:
+    text = '[broker]\naddress = "FD00:0::1"\n[intake]\ndrop_directory = ""\n'
+    configuration = parse_configuration(text)
+    assert configuration.broker.address == "fd00::1"
+    assert configuration.intake.drop_directory is None
+
+
+def test_keys_may_be_written_with_dots_and_windows_line_ends() -> None:
+    assert parse_configuration('broker.address = "10.8.0.1"\r\nbroker.port = 1\r\n').broker.port == 1
+    assert only_mistake_of('broker.address = "10.8.0.1"\r\nbroker.port = 0\r\n').line == 2
+
+
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such file") as caught:
+        load_configuration(tmp_path / "absent.toml")
+    assert "sample-configuration" in str(caught.value)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_configuration(tmp_path)
+    broken = tmp_path / "latin.toml"
+    broken.write_bytes(b'[broker]\n# \xe9\naddress = "10.8.0.1"\n')
+    with pytest.raises(ConfigurationError) as caught:
+        load_configuration(broken)
+    assert caught.value.mistakes[0].line == 2
+    marked = tmp_path / "marked.toml"
+    marked.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert load_configuration(marked).broker.address == "10.8.0.1"
+
+
+def test_every_key_has_help_and_a_default_or_an_example() -> None:
+    for key in KEYS:
+        assert key.help.endswith("."), key.path
+        assert not isinstance(key.default, Required) or key.example, key.path
+
+
+LINES = ["[broker]", "[log]", "[x", "a b", "address", "port = ", '"""', "[vpn]", "interfaces = [", '"wg*",', "]", "= 1"]
+
+
+@given(st.lists(st.one_of(st.sampled_from(LINES), st.text(max_size=12)), max_size=12))
+def test_any_text_gives_a_configuration_or_mistakes(lines: list[str]) -> None:
+    text = os.linesep.join(lines)
+    try:
+        parse_configuration(text)
+    except ConfigurationError as error:
+        assert error.mistakes
+        assert all(mistake.problem and mistake.remedy for mistake in error.mistakes)
