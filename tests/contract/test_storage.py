@@ -417,7 +417,7 @@ def _store_same(url: str, reverse: bool, barrier: Any, stored: Any) -> None:
     for start in range(0, 180, 12):
         run = envelopes[start : start + 12]
         result = storage.commit(Batch(run[::-1] if reverse else run), decode_whole, 1)
-        with stored:
+        with stored.get_lock():
             stored.value += sum(outcome.kind is OutcomeKind.STORED for outcome in result.envelopes)
     storage.close()
 
@@ -425,10 +425,7 @@ def _store_same(url: str, reverse: bool, barrier: Any, stored: Any) -> None:
 def test_two_consumers_that_get_the_same_envelopes_at_once_store_them_once(url: str) -> None:
     spawning = multiprocessing.get_context("spawn")
     barrier, stored = spawning.Barrier(2, timeout=60), spawning.Value("i", 0)
-    consumers = [
-        spawning.Process(target=_store_same, args=(url, bool(i), barrier, stored.get_obj() and stored))
-        for i in range(2)
-    ]
+    consumers = [spawning.Process(target=_store_same, args=(url, bool(i), barrier, stored)) for i in range(2)]
     for consumer in consumers:
         consumer.start()
     for consumer in consumers:
