@@ -18,6 +18,7 @@ class DeviceConfiguration:
     provisioning_directory: Path
     state_directory: Path
     runtime_directory: Path
+    operator_group: str
 
 
 @dataclass(frozen=True)

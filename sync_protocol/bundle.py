@@ -40,7 +40,10 @@ class FrameType(IntEnum):
     END = 127
 
 
-@dataclass(frozen=True)
+_CARRYING_TYPES: Final = frozenset(FrameType) - {FrameType.END}
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One intact frame: its type and the bytes of what it carries, not yet parsed."""
 
@@ -48,7 +51,7 @@ class Frame:
     payload: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """A range of bytes that held no readable frame."""
 
@@ -74,12 +77,13 @@ class BundleContents:
 def write_bundle(frames: Iterable[Frame]) -> bytes:
     """Return a bundle of these frames; the caller keeps it within the link's limit (see `bundle_bytes`)."""
     parts = [BUNDLE_HEADER]
-    digests: list[bytes] = []
+    count, closing_digest = 0, sha256(domains.BUNDLE)
     for frame in frames:
         written, digest = _write_frame(frame.type, frame.payload)
         parts.append(written)
-        digests.append(digest)
-    closing = _END.pack(len(digests), _closing_digest(digests))
+        count += 1
+        closing_digest.update(digest)
+    closing = _END.pack(count, closing_digest.digest())
     parts.append(_write_frame(FrameType.END, closing)[0])
     return b"".join(parts)
 
@@ -109,39 +113,40 @@ def _frame_digest(frame_type: int, payload: bytes) -> bytes:
     return sha256(bytes((frame_type,)) + payload).digest()[:_DIGEST_BYTES]
 
 
-def _closing_digest(digests: list[bytes]) -> bytes:
-    return sha256(domains.BUNDLE + b"".join(digests)).digest()
-
-
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._frames: list[Frame] = []
-        self._digests: list[bytes] = []
         self._skipped: list[Skipped] = []
-        self._complete = False
+        # Kept running: with every END frame hashing all digests anew, a bundle of many would cost its size squared.
+        self._closing_digest = sha256(domains.BUNDLE)
+        self._count = 0
+        self._end: tuple[int, int] | None = None
+        """Offset and length of the END frame that named all frames so far."""
         self._hash_budget_bytes = _SALVAGE_FACTOR * len(data)
 
     def read(self) -> BundleContents:
         data = self._data
-        offset = 0
         if data.startswith(BUNDLE_HEADER):
             offset = len(BUNDLE_HEADER)
+        elif data.startswith(MARKER):
+            self._skipped.append(Skipped(0, 0, "the bundle header is missing"))
+            offset = 0
         else:
             offset = self._pass_over(0, "the bundle header is damaged")
         while offset < len(data):
-            if self._complete:
-                self._skipped.append(Skipped(offset, len(data) - offset, "bytes follow the end of the bundle"))
-                break
             if self._hash_budget_bytes < 0:
                 self._skipped.append(Skipped(offset, len(data) - offset, "frames overlap: made to waste time"))
                 break
             taken, reason = self._take_frame(offset)
             offset = offset + taken if taken else self._pass_over(offset, reason)
-        return BundleContents(tuple(self._frames), tuple(self._skipped), self._complete)
+        skipped = tuple(sorted(self._skipped, key=lambda one: one.offset))
+        return BundleContents(tuple(self._frames), skipped, self._end is not None)
 
     def _pass_over(self, offset: int, reason: str) -> int:
         """Note the bytes up to the next marker as skipped and return where it stands."""
+        if self._end is not None:
+            reason = "bytes follow the end of the bundle"
         following = self._data.find(MARKER, offset + 1)
         end = len(self._data) if following < 0 else following
         if self._skipped and self._skipped[-1].offset + self._skipped[-1].length == offset:
@@ -169,14 +174,19 @@ class _Reader:
         if data[payload_to : payload_to + _DIGEST_BYTES] != digest:
             return 0, "a frame is damaged"
         taken = payload_to + _DIGEST_BYTES - offset
+        if self._end is not None:
+            self._skipped.append(Skipped(*self._end, "frames follow the end of the bundle"))
+            self._end = None
         if frame_type == FrameType.END:
-            self._complete = payload == _END.pack(len(self._digests), _closing_digest(self._digests))
-            if not self._complete:
+            if any(zeros) or payload != _END.pack(self._count, self._closing_digest.digest()):
                 self._skipped.append(Skipped(offset, taken, "the end does not name the frames before it"))
+            else:
+                self._end = (offset, taken)
             return taken, ""
-        self._digests.append(digest)
-        if any(zeros) or frame_type not in FrameType.__members__.values():
-            self._skipped.append(Skipped(offset, taken, f"frame type {frame_type} is not known here"))
+        self._closing_digest.update(digest)
+        self._count += 1
+        if any(zeros) or frame_type not in _CARRYING_TYPES:
+            self._skipped.append(Skipped(offset, taken, "a frame is of no type known here"))
         else:
             self._frames.append(Frame(FrameType(frame_type), payload))
         return taken, ""

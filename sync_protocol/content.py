@@ -35,6 +35,7 @@ _PREFIX: Final = struct.Struct(">BBHII8s")
 _NO_DICTIONARY: Final = bytes(dictionary.DICTIONARY_ID_BYTES)
 _DEFLATE_WINDOW_BITS: Final = -15
 _DEFLATE_LEVEL: Final = 6
+_TIME_LIMIT: Final = 1 << 63
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +77,7 @@ def cut(questionnaire: Questionnaire) -> Iterator[tuple[Metadata, bytes]]:
         raise ProtocolError(
             Fault.OVERSIZED, f"a questionnaire has at most {QUESTIONNAIRE_BYTES_MAX} bytes, this has {len(body)}"
         )
-    parts = max(1, -(-len(body) // PART_BYTES_MAX))
+    parts = _parts_of(len(body))
     digest = sha256(body).hexdigest()
     for part in range(1, parts + 1):
         metadata = Metadata(
@@ -84,7 +85,8 @@ def cut(questionnaire: Questionnaire) -> Iterator[tuple[Metadata, bytes]]:
             form_version=questionnaire.form_version,
             instance_id=questionnaire.instance_id,
             media_type=questionnaire.media_type,
-            created_at=questionnaire.created_at,
+            # No clock is trusted, and none that is wrong may keep a questionnaire from being accepted.
+            created_at=min(max(0, questionnaire.created_at), _TIME_LIMIT - 1),
             part=part,
             parts=parts,
             whole_bytes=len(body),
@@ -92,6 +94,10 @@ def cut(questionnaire: Questionnaire) -> Iterator[tuple[Metadata, bytes]]:
         )
         _check_metadata(metadata)
         yield metadata, body[(part - 1) * PART_BYTES_MAX : part * PART_BYTES_MAX]
+
+
+def _parts_of(whole_bytes: int) -> int:
+    return max(1, -(-whole_bytes // PART_BYTES_MAX))
 
 
 def encode_content(metadata: Metadata, body: bytes) -> bytes:
@@ -130,13 +136,18 @@ def decode_content(content: bytes) -> tuple[Metadata, bytes]:
     ):
         raise ProtocolError(Fault.BAD_CONTENT, "the content is not padded with zeros to its bucket")
     metadata = _parse_metadata(content[_PREFIX.size : coded_from])
-    return metadata, _decode_body(content[coded_from:coded_to], coding, dictionary_id, body_bytes)
+    if body_bytes != min(PART_BYTES_MAX, metadata.whole_bytes - (metadata.part - 1) * PART_BYTES_MAX):
+        raise ProtocolError(Fault.BAD_CONTENT, "the body does not have the length of its part of the questionnaire")
+    body = _decode_body(content[coded_from:coded_to], coding, dictionary_id, body_bytes)
+    if metadata.parts == 1 and sha256(body).hexdigest() != metadata.whole_digest:
+        raise ProtocolError(Fault.BAD_CONTENT, "the body does not have the digest that the metadata names")
+    return metadata, body
 
 
 def _parse_metadata(data: bytes) -> Metadata:
     try:
         metadata = _metadata_decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):  # a ValidationError is a DecodeError
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # a ValidationError is a DecodeError
         raise ProtocolError(Fault.BAD_CONTENT, "the metadata is not what SPEC.md 2.1 asks for") from None
     _check_metadata(metadata)
     return metadata
@@ -153,9 +164,11 @@ def _check_metadata(metadata: Metadata) -> None:
         raise ProtocolError(Fault.BAD_FIELD, "the instance id is empty")
     if metadata.media_type not in MEDIA_TYPES:
         raise ProtocolError(Fault.BAD_FIELD, f"the media type is none of {', '.join(sorted(MEDIA_TYPES))}")
-    if not (1 <= metadata.part <= metadata.parts <= PARTS_MAX and 0 <= metadata.whole_bytes <= QUESTIONNAIRE_BYTES_MAX):
+    if not (
+        1 <= metadata.part <= metadata.parts <= PARTS_MAX and 0 <= metadata.whole_bytes <= QUESTIONNAIRE_BYTES_MAX
+    ) or metadata.parts != _parts_of(metadata.whole_bytes):
         raise ProtocolError(Fault.BAD_FIELD, "part, parts and whole_bytes do not go together")
-    if not 0 <= metadata.created_at < 1 << 63:
+    if not 0 <= metadata.created_at < _TIME_LIMIT:
         raise ProtocolError(Fault.BAD_FIELD, "created_at is not a time")
     if len(metadata.whole_digest) != 64 or set(metadata.whole_digest) - set("0123456789abcdef"):
         raise ProtocolError(Fault.BAD_FIELD, "whole_digest is not 64 hexadecimal digits")

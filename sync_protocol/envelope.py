@@ -14,6 +14,7 @@ from typing import Final
 from sync_protocol import domains
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.keys import SEALING_OVERHEAD_BYTES, SIGNATURE_BYTES, Recipient, RecipientSecret, Signer, Verifier
+from sync_protocol.layout import pack
 from sync_protocol.limits import ENVELOPE_BYTES_MAX
 
 MAGIC: Final = b"CNSE"
@@ -113,9 +114,13 @@ def seal_envelope(
     sequence: int,
     previous_id: bytes,
 ) -> Envelope:
-    """Encrypt `content` to the center and sign it as link `sequence` of the origin's chain."""
+    """Encrypt `content` to the center and sign it as link `sequence` of the origin's chain.
+
+    Raises ProtocolError (oversized, bad_field) when that would make no envelope.
+    """
     length = len(content) + SEALING_OVERHEAD_BYTES
-    header = _HEADER.pack(
+    header = pack(
+        _HEADER,
         MAGIC,
         VERSION,
         SUITE,

@@ -10,10 +10,12 @@ from sync_protocol import domains
 from sync_protocol.envelope import NO_ID
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.keys import SIGNATURE_BYTES, Signer, Verifier
+from sync_protocol.layout import pack
 
 MAGIC: Final = b"CNSH"
 VERSION: Final = 1
 _LAYOUT: Final = struct.Struct(">4sB3s16sIQ32sQQ")
+_TIME_MAX: Final = (1 << 64) - 1
 HEAD_BYTES: Final = _LAYOUT.size + SIGNATURE_BYTES
 
 
@@ -58,8 +60,10 @@ def parse_head(data: bytes) -> Head:
 def sign_head(
     signer: Signer, *, origin: bytes, epoch: int, sequence: int, last_id: bytes, receipt_serial: int, stated_at: int
 ) -> Head:
-    """State how far the chain of this epoch reaches; `stated_at` is the device's clock, for information only."""
-    unsigned = _LAYOUT.pack(
-        MAGIC, VERSION, bytes(3), origin, epoch, sequence, last_id, receipt_serial, max(0, stated_at)
-    )
+    """State how far the chain of this epoch reaches; raises ProtocolError (bad_field) when that makes no head.
+
+    `stated_at` is the device's clock, for information only: one that no field can hold is written as its nearest.
+    """
+    clock = min(max(0, stated_at), _TIME_MAX)
+    unsigned = pack(_LAYOUT, MAGIC, VERSION, bytes(3), origin, epoch, sequence, last_id, receipt_serial, clock)
     return parse_head(unsigned + signer.sign(domains.HEAD + unsigned))

@@ -12,6 +12,7 @@ from sync_protocol import domains, statement
 from sync_protocol.domains import NAME_BYTES, name_of
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.keys import RecipientPublicKey, Signer, Verifier, VerifyingKey
+from sync_protocol.layout import pack
 from sync_protocol.limits import DEVICE_NAME_BYTES_MAX
 from sync_protocol.statement import Statement, Usage, sign_statement
 
@@ -69,6 +70,15 @@ def device_name(public_key: bytes) -> bytes:
     return name_of(domains.DEVICE, public_key)
 
 
+def check_device_name(name: str) -> None:
+    """Raise ProtocolError (bad_field) unless people can read this name and a certificate can hold it."""
+    # Printable first: what is not may not even have an encoding (lone surrogates).
+    if not name.isprintable() or not 1 <= len(name.encode()) <= DEVICE_NAME_BYTES_MAX:
+        raise ProtocolError(
+            Fault.BAD_FIELD, f"a device's name has 1 to {DEVICE_NAME_BYTES_MAX} bytes of printable text"
+        )
+
+
 def signer_name(public_key: bytes) -> bytes:
     """Return the 16-byte name of a signing key of the authority or the center."""
     return name_of(domains.SIGNER, public_key)
@@ -78,7 +88,8 @@ def signer_name(public_key: bytes) -> bytes:
 class Trust:
     """What a holder of the root's public key believes: which keys may sign what. Immutable.
 
-    Certified keys are learnt from key certificates, in any order of serials; the newest of each key counts.
+    Certified keys are learnt from key certificates, in any order of serials; the newest of each key counts;
+    of two with one serial, which is a fault of the root, only what both grant.
     """
 
     root_public_key: bytes
@@ -107,15 +118,19 @@ class Trust:
         self.check(source)
         usage, public_key = _read_key_certificate(source)
         known = self.keys.get(source.subject)
-        if known is not None and known.serial >= source.serial:
-            return self
+        if known is not None:
+            if known.serial == source.serial:
+                usage &= known.usage
+            if (known.serial, known.usage) == (source.serial, usage) or known.serial > source.serial:
+                return self
         learnt = CertifiedKey(usage, source.serial, VerifyingKey(public_key))
         return replace(self, keys={**self.keys, source.subject: learnt})
 
 
 def certify_key(root: Signer, *, public_key: bytes, usage: Usage, serial: int) -> Statement:
-    """Certify a signing key; usage NONE withdraws it."""
-    body = _KEY_CERTIFICATE.pack(usage, bytes(3), public_key)
+    """Certify a signing key; usage NONE withdraws it. Raises ProtocolError (bad_field) for an unfit key."""
+    VerifyingKey(public_key)
+    body = pack(_KEY_CERTIFICATE, usage, bytes(3), public_key)
     return sign_statement(
         root, kind=statement.KEY_CERTIFICATE, subject=signer_name(public_key), serial=serial, body=body
     )
@@ -137,13 +152,11 @@ def _read_key_certificate(source: Statement) -> tuple[Usage, bytes]:
 def certify_device(
     issuer: Signer, *, public_key: bytes, role: Role, standing: Standing, issued_at: int, name: str, serial: int
 ) -> Statement:
-    """Certify a device, or say anew how it stands; raises ProtocolError (bad_field) for an unfit name."""
+    """Certify a device, or say anew how it stands; raises ProtocolError (bad_field) for an unfit name, key or time."""
+    check_device_name(name)
+    VerifyingKey(public_key)
     encoded = name.encode()
-    if not 1 <= len(encoded) <= DEVICE_NAME_BYTES_MAX or not name.isprintable():
-        raise ProtocolError(
-            Fault.BAD_FIELD, f"a device's name has 1 to {DEVICE_NAME_BYTES_MAX} bytes of printable text"
-        )
-    body = _DEVICE_PREFIX.pack(public_key, role, standing, bytes(2), issued_at, len(encoded)) + encoded
+    body = pack(_DEVICE_PREFIX, public_key, role, standing, bytes(2), issued_at, len(encoded)) + encoded
     return sign_statement(
         issuer, kind=statement.DEVICE_CERTIFICATE, subject=device_name(public_key), serial=serial, body=body
     )
@@ -166,15 +179,12 @@ def read_device_certificate(source: Statement) -> DeviceCertificate:
         raise ProtocolError(
             Fault.BAD_FIELD, "role, standing or name of the device certificate is not known here"
         ) from None
-    if (
-        any(zeros)
-        or not 1 <= name_bytes <= DEVICE_NAME_BYTES_MAX
-        or name_bytes != len(encoded)
-        or not name.isprintable()
-    ):
+    check_device_name(name)
+    if any(zeros) or name_bytes != len(encoded):
         raise ProtocolError(Fault.BAD_FIELD, "the fields of the device certificate do not go together")
     if device_name(public_key) != source.subject:
         raise ProtocolError(Fault.BAD_FIELD, "the device certificate's subject is another key")
+    VerifyingKey(public_key)  # here, so that no caller meets an unfit key later
     return certificate
 
 

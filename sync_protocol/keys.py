@@ -28,6 +28,17 @@ _MLKEM_SEED_BYTES: Final = 64
 SEALING_OVERHEAD_BYTES: Final = 1120 + 16
 """enc of MLKEM768-X25519, and the AES-GCM tag."""
 
+_FIELD_PRIME: Final = 2**255 - 19
+_ORDER_EIGHT_Y: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER_Y: Final = frozenset(
+    y.to_bytes(SIGNING_PUBLIC_KEY_BYTES, "little")
+    for y in (0, 1, _ORDER_EIGHT_Y, _FIELD_PRIME - _ORDER_EIGHT_Y, _FIELD_PRIME - 1, _FIELD_PRIME, _FIELD_PRIME + 1)
+)
+"""The y coordinates of the eight points of small order on Curve25519's Edwards form, unreduced encodings included."""
+
+_ANY_X25519_KEY: Final = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+"""Secret from nobody: an exchange with it fails exactly for the public keys of small order."""
+
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
@@ -86,13 +97,18 @@ class SigningKey:
 
 
 class VerifyingKey:
-    """An Ed25519 public key of 32 bytes."""
+    """An Ed25519 public key of 32 bytes; raises ProtocolError (bad_field) for one that anybody could sign for."""
 
     def __init__(self, public_bytes: bytes) -> None:
         if len(public_bytes) != SIGNING_PUBLIC_KEY_BYTES:
             raise ProtocolError(Fault.BAD_FIELD, "a signing public key has 32 bytes")
+        if public_bytes[:-1] + bytes((public_bytes[-1] & 0x7F,)) in _SMALL_ORDER_Y:
+            raise ProtocolError(Fault.BAD_FIELD, "the signing public key is of small order: anybody could sign for it")
         self.public_bytes = public_bytes
-        self._key = Ed25519PublicKey.from_public_bytes(public_bytes)
+        try:
+            self._key = Ed25519PublicKey.from_public_bytes(public_bytes)
+        except ValueError:
+            raise ProtocolError(Fault.BAD_FIELD, "the signing public key is not a valid public key") from None
 
     def verify(self, signature: bytes, message: bytes) -> None:
         try:
@@ -108,10 +124,11 @@ class RecipientPublicKey:
         if len(public_bytes) != RECIPIENT_PUBLIC_KEY_BYTES:
             raise ProtocolError(Fault.BAD_FIELD, f"a recipient key has {RECIPIENT_PUBLIC_KEY_BYTES} bytes")
         try:
-            self._key = hpke.MLKEM768X25519PublicKey(
-                MLKEM768PublicKey.from_public_bytes(public_bytes[:_MLKEM_PUBLIC_KEY_BYTES]),
-                X25519PublicKey.from_public_bytes(public_bytes[_MLKEM_PUBLIC_KEY_BYTES:]),
-            )
+            mlkem = MLKEM768PublicKey.from_public_bytes(public_bytes[:_MLKEM_PUBLIC_KEY_BYTES])
+            x25519 = X25519PublicKey.from_public_bytes(public_bytes[_MLKEM_PUBLIC_KEY_BYTES:])
+            # Tried here, because otherwise the first one to notice would be a tablet that cannot seal.
+            _ANY_X25519_KEY.exchange(x25519)
+            self._key = hpke.MLKEM768X25519PublicKey(mlkem, x25519)
         except ValueError:
             raise ProtocolError(Fault.BAD_FIELD, "the recipient key is not a valid public key") from None
         self.public_bytes = public_bytes

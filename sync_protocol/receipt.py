@@ -12,6 +12,7 @@ from typing import Final
 from sync_protocol import statement
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.keys import Signer
+from sync_protocol.layout import pack
 from sync_protocol.limits import RECEIPT_MARKS_MAX, RECEIPT_SPANS_MAX
 from sync_protocol.statement import Statement, sign_statement
 
@@ -76,29 +77,37 @@ def read_receipt(source: Statement) -> Receipt:
     """
     if source.kind != statement.RECEIPT:
         raise ProtocolError(Fault.UNKNOWN_KIND, f"statement kind {source.kind} is not a receipt")
-    body = source.body
+    watermark, spans = _read_body(source.body)
+    return Receipt(source.subject, source.serial, watermark, spans)
+
+
+def _read_body(body: bytes) -> tuple[int, tuple[Span, ...]]:
     if len(body) < _PREFIX.size:
         raise ProtocolError(Fault.TRUNCATED, "the receipt ends within its prefix")
     watermark, span_count = _PREFIX.unpack_from(body)
     if span_count > RECEIPT_SPANS_MAX:
         raise ProtocolError(Fault.OVERSIZED, f"a receipt has at most {RECEIPT_SPANS_MAX} spans")
     offset = _PREFIX.size
+    marks_left = RECEIPT_MARKS_MAX
     spans: list[Span] = []
     for _ in range(span_count):
-        span, offset = _read_span(body, offset)
+        span, offset = _read_span(body, offset, marks_left)
+        marks_left -= len(span.marks)
         spans.append(span)
     if offset != len(body):
         raise ProtocolError(Fault.TRAILING_BYTES, "bytes follow the last span of the receipt")
     if any((one.epoch, one.first) > (other.epoch, other.first) for one, other in pairwise(spans)):
         raise ProtocolError(Fault.BAD_FIELD, "the spans of the receipt are out of order")
-    return Receipt(source.subject, source.serial, watermark, tuple(spans))
+    return watermark, tuple(spans)
 
 
-def _read_span(body: bytes, offset: int) -> tuple[Span, int]:
+def _read_span(body: bytes, offset: int, marks_max: int) -> tuple[Span, int]:
     if len(body) - offset < _SPAN.size:
         raise ProtocolError(Fault.TRUNCATED, "the receipt ends within a span")
     epoch, first, last_id, status, mark_count = _SPAN.unpack_from(body, offset)
     offset += _SPAN.size
+    if mark_count > marks_max:
+        raise ProtocolError(Fault.OVERSIZED, f"a receipt has at most {RECEIPT_MARKS_MAX} marks")
     if len(body) - offset < mark_count * _MARK.size:
         raise ProtocolError(Fault.TRUNCATED, "the receipt ends within the marks of a span")
     if epoch < 1 or first < 1 or mark_count < 1 or status not in (SpanStatus.COMMITTED, SpanStatus.HELD):
@@ -112,11 +121,16 @@ def _read_span(body: bytes, offset: int) -> tuple[Span, int]:
 
 
 def sign_receipt(signer: Signer, *, origin: bytes, serial: int, watermark: int, spans: Sequence[Span]) -> Statement:
-    """Make a receipt; raises ProtocolError (oversized) beyond the limits: the caller coarsens marks first."""
+    """Make a receipt; raises ProtocolError (oversized) beyond the limits: the caller coarsens marks first.
+
+    Raises ProtocolError (bad_field) for spans that no reader would accept, as out of order or without a mark.
+    """
     if len(spans) > RECEIPT_SPANS_MAX or sum(len(span.marks) for span in spans) > RECEIPT_MARKS_MAX:
         raise ProtocolError(Fault.OVERSIZED, "too many spans or marks for one receipt")
-    parts = [_PREFIX.pack(watermark, len(spans))]
+    parts = [pack(_PREFIX, watermark, len(spans))]
     for span in spans:
-        parts.append(_SPAN.pack(span.epoch, span.first, span.last_id, span.status, len(span.marks)))
-        parts.extend(_MARK.pack(mark.count, mark.committed_at) for mark in span.marks)
-    return sign_statement(signer, kind=statement.RECEIPT, subject=origin, serial=serial, body=b"".join(parts))
+        parts.append(pack(_SPAN, span.epoch, span.first, span.last_id, span.status, len(span.marks)))
+        parts.extend(pack(_MARK, mark.count, mark.committed_at) for mark in span.marks)
+    body = b"".join(parts)
+    _read_body(body)  # a signed receipt that devices refuse would leave them waiting for ever
+    return sign_statement(signer, kind=statement.RECEIPT, subject=origin, serial=serial, body=body)

@@ -9,11 +9,14 @@ import msgspec
 from sync_protocol import domains
 from sync_protocol.domains import NAME_BYTES
 from sync_protocol.errors import Fault, ProtocolError
-from sync_protocol.identity import Role, device_name
-from sync_protocol.keys import Signer, VerifyingKey
+from sync_protocol.identity import Role, check_device_name, device_name
+from sync_protocol.keys import SIGNATURE_BYTES, SIGNING_PUBLIC_KEY_BYTES, Signer, VerifyingKey
 
 RECORD_BYTES_MAX: Final = 256 * 1024
 """A provisioning file holds a handful of statements and certificates."""
+
+_ROLES: Final = {role.name.lower(): role for role in Role}
+_HEXADECIMAL_DIGITS: Final = frozenset("0123456789abcdef")
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -29,7 +32,8 @@ class EnrolmentRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def public_key(self) -> bytes:
-        return bytes.fromhex(self.signing_key)
+        """Raise ProtocolError (bad_field) unless `signing_key` is 64 hexadecimal digits."""
+        return _parse_hexadecimal("signing_key", self.signing_key, SIGNING_PUBLIC_KEY_BYTES)
 
     @property
     def device(self) -> bytes:
@@ -48,7 +52,8 @@ class Provisioning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sign_request(signer: Signer, *, name: str, role: Role, tls_request: str) -> EnrolmentRequest:
-    """Make a request that proves the possession of the signing key."""
+    """Make a request that proves possession of the signing key; raises ProtocolError (bad_field) for an unfit name."""
+    check_device_name(name)
     role_name = role.name.lower()
     signature = signer.sign(_request_message(name, role_name, signer.public_bytes, tls_request))
     return EnrolmentRequest(
@@ -62,12 +67,14 @@ def sign_request(signer: Signer, *, name: str, role: Role, tls_request: str) -> 
 
 def check_request(request: EnrolmentRequest) -> Role:
     """Return the role asked for; raises ProtocolError (bad_field, bad_signature) unless the request signed itself."""
-    try:
-        role = Role[request.role.upper()]
-        public_key = request.public_key
-        signature = bytes.fromhex(request.signature)
-    except (KeyError, ValueError):
-        raise ProtocolError(Fault.BAD_FIELD, "role, signing_key or signature of the request cannot be read") from None
+    role = _ROLES.get(request.role)
+    if role is None:
+        raise ProtocolError(Fault.BAD_FIELD, f"the role of the request is none of {', '.join(_ROLES)}")
+    check_device_name(request.name)
+    if not request.tls_request.isascii() or "\0" in request.tls_request:
+        raise ProtocolError(Fault.BAD_FIELD, "tls_request is not PEM")
+    public_key = request.public_key
+    signature = _parse_hexadecimal("signature", request.signature, SIGNATURE_BYTES)
     message = _request_message(request.name, request.role, public_key, request.tls_request)
     VerifyingKey(public_key).verify(signature, message)
     return role
@@ -88,16 +95,21 @@ def decode_record(data: bytes, kind: type[Record]) -> Record:
         raise ProtocolError(Fault.OVERSIZED, f"a {kind.__name__} file has at most {RECORD_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(Fault.BAD_CONTENT, f"not a {kind.__name__} file: {error}") from None
 
 
 def parse_name(text: str) -> bytes:
-    """Read a 32-digit hexadecimal name of a device or key; raises ProtocolError (bad_field)."""
-    try:
-        name = bytes.fromhex(text)
-    except ValueError:
-        name = b""
-    if len(name) != NAME_BYTES:
-        raise ProtocolError(Fault.BAD_FIELD, f"{text[:40]!r} is not {2 * NAME_BYTES} hexadecimal digits")
-    return name
+    """Read a 32-digit hexadecimal name of a device or key; raises ProtocolError (bad_field).
+
+    Small letters only and no spaces, so that one name is one topic, one file name and one certificate subject.
+    """
+    return _parse_hexadecimal("the name", text, NAME_BYTES)
+
+
+def _parse_hexadecimal(member: str, text: str, length: int) -> bytes:
+    if len(text) != 2 * length or not _HEXADECIMAL_DIGITS.issuperset(text):
+        raise ProtocolError(
+            Fault.BAD_FIELD, f"{member} {text[:40]!r} is not {2 * length} hexadecimal digits in small letters"
+        )
+    return bytes.fromhex(text)

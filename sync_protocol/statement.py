@@ -11,6 +11,7 @@ from sync_protocol import domains
 from sync_protocol.domains import name_of
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.keys import SIGNATURE_BYTES, Signer, Verifier
+from sync_protocol.layout import pack
 from sync_protocol.limits import STATEMENT_BODY_BYTES_MAX
 
 MAGIC: Final = b"CNSS"
@@ -85,7 +86,7 @@ def parse_statement(data: bytes) -> Statement:
 
 
 def sign_statement(signer: Signer, *, kind: int, subject: bytes, serial: int, body: bytes) -> Statement:
-    """Make a statement signed by `signer`."""
+    """Make a statement signed by `signer`; raises ProtocolError (oversized, bad_field) when that makes none."""
     name = name_of(domains.SIGNER, signer.public_bytes)
-    unsigned = _PREFIX.pack(MAGIC, VERSION, kind, bytes(2), name, subject, serial, len(body)) + body
+    unsigned = pack(_PREFIX, MAGIC, VERSION, kind, bytes(2), name, subject, serial, len(body)) + body
     return parse_statement(unsigned + signer.sign(domains.STATEMENT + unsigned))

@@ -11,12 +11,13 @@ import socket
 import ssl
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiomqtt
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import bound_socket
@@ -95,12 +96,17 @@ class BoundClient(aiomqtt.Client):
         self._parted_sockets = parted_sockets
         self._duplicate: socket.socket | None = None
         self._abandoned = False
+        self._handovers: dict[int, asyncio.Future[bool]] = {}
+        self.session_present = False
+        """Whether the broker still had this device's session; known once `async with` has connected."""
         self._client.connect_timeout = connect_timeout_seconds
         setattr(self._client, _SOCKET_FACTORY, self._connect_bound_socket)
         self.pending_calls_threshold = bundles_in_flight_max
 
     def _connect_bound_socket(self) -> socket.socket:
         """In the place of paho's method; runs on the executor's thread that connects."""
+        if self._abandoned:  # while this thread waited for its turn
+            raise ConnectionAbortedError("the connection was abandoned before it was made")
         made = bound_socket(self._interface, self._hostname)
         try:
             made.settimeout(self._client.connect_timeout)
@@ -127,6 +133,42 @@ class BoundClient(aiomqtt.Client):
         interval_seconds = max(1.0, self._keepalive / 4)
         while self._client.loop_misc() == paho.MQTT_ERR_SUCCESS:  # noqa: ASYNC110  # paho tells of a due ping to nobody
             await asyncio.sleep(interval_seconds)  # the wait is for a time, not for an event
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self.session_present = flags.session_present
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    async def hand_over(self, topic: str, payload: bytes, timeout_seconds: float) -> bool:
+        """Publish with QoS 1 and return whether the broker took it: aiomqtt's own publish does not tell a refusal.
+
+        Raises aiomqtt.MqttError when the connection is gone or nothing is answered in time.
+        """
+        answer: asyncio.Future[bool] = self._loop.create_future()
+        sent = self._client.publish(topic, payload, qos=1)
+        if sent.rc != paho.MQTT_ERR_SUCCESS:
+            raise aiomqtt.MqttCodeError(sent.rc, "the bundle could not be sent")
+        self._handovers[sent.mid] = answer
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        except TimeoutError:
+            raise aiomqtt.MqttError("the broker does not answer") from None
+        finally:
+            self._handovers.pop(sent.mid, None)
+
+    def _on_publish(
+        self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        answer = self._handovers.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(not reason_code.is_failure)
 
     async def __aenter__(self) -> Self:
         try:

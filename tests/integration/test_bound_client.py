@@ -192,6 +192,51 @@ def test_a_connect_that_is_cancelled_leaves_no_connection(authority: TestAuthori
         asyncio.run(run(port))
 
 
+def test_a_connect_that_succeeds_after_it_was_abandoned_is_ended(broker: Broker) -> None:
+    """The thread that connects cannot be cancelled: here it gets through in the very moment of the abandoning."""
+
+    async def run() -> None:
+        parted = PartedSockets()
+        client = client_of(broker.port, broker.device, parted)
+        loop = asyncio.get_running_loop()
+        shake_hands = client._client._ssl_wrap_socket
+        connecting: asyncio.Task[BoundClient]
+
+        async def cancel() -> None:
+            connecting.cancel()
+            await asyncio.wait({connecting})
+
+        def slow(plain: socket.socket) -> ssl.SSLSocket:
+            made = shake_hands(plain)
+            asyncio.run_coroutine_threadsafe(cancel(), loop).result(10)
+            return made
+
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(client._client, "_ssl_wrap_socket", slow)
+        connecting = asyncio.create_task(client.__aenter__())
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        await loop.shutdown_default_executor()
+        await until(lambda: client._client.socket() is None)
+        await until(lambda: len(parted) == 0)
+
+    asyncio.run(run())
+
+
+def test_an_abandoned_client_never_connects(broker: Broker) -> None:
+    async def run() -> None:
+        parted = PartedSockets()
+        client = client_of(broker.port, broker.device, parted)
+        client.abandon()
+        with pytest.raises(aiomqtt.MqttError, match="abandoned"):
+            async with client:
+                pass
+        assert client._duplicate is None
+        assert len(parted) == 0
+
+    asyncio.run(run())
+
+
 def refusal_of(tmp_path: Path, server: Material, device: Material) -> str:
     async def run(port: int) -> None:
         async with client_of(port, device, PartedSockets()) as client:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.support.namespaces import (
     two_routes,
     why_no_namespaces,
 )
+from tests.support.private_mosquitto import TestAuthority, mosquitto, why_no_mosquitto
 
 WAIT_SECONDS = 40.0
 SETTLE_SECONDS = 1.0  # for what a wrong implementation would still send: retransmissions come within 200 to 800 ms
@@ -114,12 +116,19 @@ class Client:
                 return one
 
 
-@contextlib.contextmanager
-def guarded_client(network: TwoRoutes, listener: Listener, *switches: str) -> Iterator[Client]:
-    command = [sys.executable, "-m", "tests.support.guarded_client"]
+def guarded_client(network: TwoRoutes, listener: Listener, *switches: str) -> contextlib.AbstractContextManager[Client]:
     arguments = ["--address", listener.address, "--port", str(listener.port), *switches]
+    return running(network, "tests.support.guarded_client", *arguments)
+
+
+@contextlib.contextmanager
+def running(network: TwoRoutes, module: str, *arguments: str) -> Iterator[Client]:
+    """The program inside the tablet's namespace; it must still run at the end, and is ended by its own pid."""
     process = subprocess.Popen(
-        network.tablet.command(*command, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        network.tablet.command(sys.executable, "-m", module, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     events: queue.Queue[dict[str, object]] = queue.Queue()
 
@@ -205,6 +214,45 @@ def test_no_packet_passes_outside_the_tunnel_while_it_goes_down_up_moves_and_cha
         assert (seen.near.count, seen.far.count) == (0, 0), [frame.hex() for frame in seen.near.frames[:3]]
         assert inside_before > 100
         assert second_tunnel.count > 10
+
+
+@pytest.mark.skipif(why_no_mosquitto() is not None, reason=str(why_no_mosquitto()))
+@pytest.mark.parametrize("address", [BROKER_IPV4, BROKER_IPV6])
+def test_mqtt_in_full_flow_leaves_the_tunnel_with_no_packet_and_comes_back(address: str, tmp_path: Path) -> None:
+    authority = TestAuthority(tmp_path / "authority")
+    server, device = authority.issue("broker", address=address), authority.issue("tablet-1")
+    port = 8883  # the namespace is this test's own
+    files = ["--authority", device.authority, "--certificate", device.certificate, "--key", device.key]
+    arguments = ["--address", address, "--port", str(port), *map(str, files)]
+    with (
+        two_routes() as network,
+        mosquitto(
+            tmp_path / "broker", server, address=address, port=port, command_prefix=network.broker_host.command()
+        ),
+        captures(network, address) as seen,
+        running(network, "tests.support.guarded_publisher", *arguments) as client,
+    ):
+        client.wait_for("published", number=10)
+        for _ in range(3):
+            network.route_by_open_network()
+            client.wait_for("ended_by_guard")
+            time.sleep(SETTLE_SECONDS)
+            network.route_by_tunnel()
+            client.wait_for("published", number=10)
+        network.tunnel_down()
+        client.wait_for("ended_by_guard")
+        network.tunnel_up()
+        client.wait_for("published", number=10)
+        network.change_address(2, 3)
+        client.wait_for("published", number=10)
+        inside = seen.tunnel.count
+        network.delete_tunnel()
+        client.wait_for("ended_by_guard")
+        time.sleep(SETTLE_SECONDS)
+        network.make_tunnel(tablet_host=4)
+        client.wait_for("published", number=10)
+        assert (seen.near.count, seen.far.count) == (0, 0), [frame.hex() for frame in seen.near.frames[:3]]
+        assert inside > 100
 
 
 @pytest.mark.parametrize("address", [BROKER_IPV4, BROKER_IPV6])

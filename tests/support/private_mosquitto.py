@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 @contextlib.contextmanager
 def mosquitto(
-    folder: Path, material: Material, *, address: str, port: int, command_prefix: tuple[str, ...] = ()
+    folder: Path, material: Material, *, address: str, port: int, command_prefix: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running broker; `command_prefix` may start it inside a namespace. Ended by its own pid."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,55 @@
+# Each target does its own set-up: apt packages only when their programs are missing, and .venv only when
+# pyproject.toml changed. Work is done by the small scripts in scripts/.
+
+# The newest python3.11+ that is found, unless named: make test PYTHON=/usr/bin/python3.12
+PYTHON ?=
+# Further words for the program a target runs: make test ARGS='-k relay'
+ARGS ?=
+# For make demo: a JSON Lines file or a folder of XML; without it the demo makes households up.
+INPUT ?=
+# For make install.
+DESTDIR ?=
+PREFIX ?= /usr
+BINDIR ?= $(PREFIX)/bin
+# For make install-venv.
+VENV ?= /opt/census-sync
+
+export PYTHON INPUT DESTDIR PREFIX BINDIR VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench install install-files install-venv clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
+
+venv: ## the development environment, in .venv
+	@scripts/need-packages python3
+	@scripts/make-venv
+
+demo: venv ## three tablets, a broker, the center, and outages (INPUT=file-or-folder ARGS=...)
+	@scripts/need-packages mosquitto mosquitto-clients iproute2
+	.venv/bin/python -m demo $(if $(INPUT),--input "$$INPUT") $(ARGS)
+
+test: venv ## every test, on two cores, PostgreSQL included (ARGS=... for pytest)
+	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql
+	.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: venv ## ruff, mypy --strict and the import contracts
+	@scripts/check
+
+bench: venv ## the benchmarks, one table (ARGS=...)
+	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql
+	.venv/bin/python -m bench $(ARGS)
+
+install: install-files ## for packagers: Python packages and files into DESTDIR and PREFIX
+	@scripts/install-python
+
+install-files: ## for packagers: units, sysusers, tmpfiles, documentation only (BINDIR=...)
+	@scripts/install-files
+
+install-venv: ## onto this machine, as root: everything, in VENV=/opt/census-sync
+	@scripts/install-venv
+
+clean: ## removes what the targets made, .venv included
+	rm -rf .venv .venv.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

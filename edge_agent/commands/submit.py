@@ -1,0 +1,115 @@
+"""`edge-agent submit`: hand over questionnaires from files."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from edge_agent.commands.context import configured, json_option
+from edge_agent.queue.intake.local_protocol import SUBMIT_SOCKET_NAME, LocalClient, LocalProtocolError, connected
+from edge_agent.queue.intake.submit_socket import SUBMIT
+from operations.console import fail, print_json, print_line
+
+_IN_FLIGHT_MAX: Final = 32
+
+
+@click.command("submit")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--form", default="", help="Which form it is, where the questionnaire does not say.")
+@click.option("--form-version", default="", help="Its version.")
+@json_option
+@click.pass_context
+def command(context: click.Context, files: tuple[Path, ...], form: str, form_version: str, as_json: bool) -> None:
+    """Submit questionnaires: XForm XML or JSON, one a FILE; .jsonl (or .jsonl.gz) has one a line; of a folder, all
+    files.
+
+    Each is acknowledged only when it is sealed and safe on disk. Submitting the same file again changes nothing,
+    so after any
+    trouble simply repeat the command. Exit status 1 when something was refused.
+    """
+    configuration = configured(context)
+    path = configuration.device.runtime_directory / SUBMIT_SOCKET_NAME
+    members = {"form": form, "form_version": form_version}
+    try:
+        with connected(path) as client:
+            outcome = _Outcome(as_json)
+            _submit_all(client, files, members, outcome)
+    except (FileNotFoundError, ConnectionRefusedError):
+        fail(f"the daemon does not run: nobody listens at {path}", "systemctl start edge-agent, then submit again")
+    except PermissionError:
+        fail(
+            f"this user may not use {path}", f"become a member of the group {configuration.intake.submit_socket_group}"
+        )
+    except (OSError, LocalProtocolError) as error:
+        fail(f"the daemon stopped answering: {error}", "repeat the command: what was accepted is not accepted twice")
+    outcome.finish()
+    context.exit(1 if outcome.refused else 0)
+
+
+class _Outcome:
+    """Counts answers and tells of refusals as they come."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self.accepted = 0
+        self.repeated = 0
+        self.refused: list[dict[str, Any]] = []
+        self.sequences: list[int] = []
+
+    def add(self, name: str, answer: dict[str, Any]) -> None:
+        if answer["ok"]:
+            self.accepted += not answer["repeated"]
+            self.repeated += answer["repeated"]
+            self.sequences.append(answer["first_sequence"])
+        else:
+            self.refused.append({"questionnaire": name, "problem": answer["problem"], "remedy": answer["remedy"]})
+            print_line(f"refused {name}: {answer['problem']}\n  what to do: {answer['remedy']}", sys.stderr)
+        if not self._as_json and sys.stderr.isatty():
+            sys.stderr.write(f"\r{self.accepted + self.repeated} accepted, {len(self.refused)} refused ")
+
+    def finish(self) -> None:
+        counts = {"accepted": self.accepted, "repeated": self.repeated, "refused": self.refused}
+        if self._as_json:
+            span = {
+                "first_sequence": min(self.sequences, default=None),
+                "last_sequence": max(self.sequences, default=None),
+            }
+            print_json({**counts, **span})
+            return
+        again = f" ({self.repeated} of them had been accepted before)" if self.repeated else ""
+        print_line(f"{self.accepted + self.repeated} accepted{again}, {len(self.refused)} refused")
+
+
+def _submit_all(client: LocalClient, files: Sequence[Path], members: dict[str, str], outcome: _Outcome) -> None:
+    """Keep several requests under way: waiting ones then share one commit."""
+    waiting: deque[str] = deque()
+    for name, body in _questionnaires(files):
+        if len(waiting) >= _IN_FLIGHT_MAX:
+            outcome.add(waiting.popleft(), client.receive())
+        key = sha256(name.encode() + b"\0" + body).hexdigest()
+        client.send({"request": SUBMIT, "key": key, **members}, body)
+        waiting.append(name)
+    while waiting:
+        outcome.add(waiting.popleft(), client.receive())
+
+
+def _questionnaires(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    for path in files:
+        if path.is_dir():
+            yield from _questionnaires(sorted(inner for inner in path.iterdir() if inner.is_file()))
+            continue
+        name = str(path.resolve())
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if ".jsonl" not in path.suffixes:
+            yield name, data
+            continue
+        for number, line in enumerate(data.splitlines(), start=1):
+            if line.strip():
+                yield f"{name}:{number}", line

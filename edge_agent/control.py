@@ -1,0 +1,130 @@
+"""What operators ask: the status of the device and its queue, put together for the control socket and for the commands.
+
+Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
+from edge_agent.queue import inspection
+from edge_agent.queue.inspection import Query
+from edge_agent.queue.intake.local_protocol import Answer, LocalProtocolError, Request, member
+
+STATUS = "status"
+QUEUE_LIST = "queue-list"
+QUEUE_SHOW = "queue-show"
+
+
+class Reader(Protocol):
+    """Runs something on the store's thread."""
+
+    async def __call__(self, work: Callable[[], Answer]) -> Answer: ...
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """How the way to the center stands; None where the daemon does not run."""
+
+    vpn: str
+    broker: str
+    connected: bool
+    connected_since: int | None
+    last_problem: str | None
+
+
+def connection_query(connection: sqlite3.Connection) -> Query:
+    """Return a query on a plain connection, as the daemon has it."""
+
+    def query(sql: str, parameters: Mapping[str, object]) -> Iterable[Mapping[str, Any]]:
+        cursor = connection.execute(sql, parameters)
+        columns = [column[0] for column in cursor.description]
+        return [dict(zip(columns, row, strict=True)) for row in cursor]
+
+    return query
+
+
+def status_document(
+    query: Query, *, device: bytes, link: LinkStatus | None, silence_alarm: int, now: int
+) -> dict[str, Any]:
+    """Return everything that `status` tells; times in microseconds.
+
+    `receipt_silence_seconds` is how long envelopes have waited without any receipt; `alarms` are sentences for people.
+    """
+    envelopes = inspection.count_states(query)
+    remembered = inspection.remembered(query)
+    oldest = inspection.oldest_unsynchronised_at(query)
+    last_receipt_at = remembered.get(LAST_RECEIPT_AT)
+    silence = 0 if oldest is None else max(0, now - max(oldest, last_receipt_at or 0))
+    return {
+        "device": device.hex(),
+        "running": link is not None,
+        "link": link,
+        "envelopes": envelopes,
+        "chains": inspection.chains(query),
+        "last_receipt_at": last_receipt_at,
+        "oldest_unsynchronised_at": oldest,
+        "receipt_silence_seconds": silence // 1_000_000,
+        "newest_signed_time": remembered.get(SIGNED_TIME),
+        "clock": now,
+        "alarms": list(_alarms(envelopes, silence, silence_alarm, remembered.get(SIGNED_TIME), now)),
+    }
+
+
+def _alarms(
+    envelopes: Mapping[str, int], silence: int, silence_alarm: int, signed_time: int | None, now: int
+) -> Iterable[str]:
+    if silence >= silence_alarm:
+        days, hours = divmod(silence // 3_600_000_000, 24)
+        waiting = envelopes["waiting"] + envelopes["sent"]
+        yield (
+            f"no receipt from the center for {days} d {hours} h while {waiting} envelopes wait: connect the VPN, or "
+            "have a collection point take them"
+        )
+    if envelopes["held"]:
+        yield f"{envelopes['held']} envelopes are held at the center: ask it why (central-broker held list)"
+    if signed_time is not None and now < signed_time:
+        yield "the clock is behind the center's newest receipt: set it; nothing is lost meanwhile"
+
+
+def status_line(document: Mapping[str, Any]) -> str:
+    """Return one line for `systemctl status`."""
+    counts = document["envelopes"]
+    waiting = counts["waiting"] + counts["sent"]
+    done = counts["synchronised"] + counts["purged"]
+    link: LinkStatus | None = document["link"]
+    way = "no daemon" if link is None else "connected" if link.connected else f"not connected ({link.vpn})"
+    line = f"{waiting} waiting for their receipt, {done} synchronised, {counts['held']} held; {way}"
+    alarms: list[str] = document["alarms"]
+    return f"ALARM: {alarms[0]} | {line}" if alarms else line
+
+
+class ControlHandler:
+    """Answers the control socket's requests from the daemon's own connection."""
+
+    def __init__(self, read: Reader, query: Query, status: Callable[[], dict[str, Any]]) -> None:
+        self._read = read
+        self._query = query
+        self._status = status
+
+    async def __call__(self, request: Request, _body: bytes) -> Answer:
+        match request.get("request"):
+            case "status":
+                return await self._read(lambda: {"ok": True, **self._status()})
+            case "queue-list":
+                state = member(request, "state", str, None)
+                rows_max = member(request, "rows", int, inspection.ROWS_MAX)
+                return await self._read(
+                    lambda: {"ok": True, "rows": inspection.list_envelopes(self._query, state=state, rows_max=rows_max)}
+                )
+            case "queue-show":
+                sequence, epoch = member(request, "sequence", int, 0), member(request, "epoch", int, None)
+                return await self._read(
+                    lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
+                )
+            case other:
+                raise LocalProtocolError(f"{other!r} is none of {STATUS}, {QUEUE_LIST}, {QUEUE_SHOW}")

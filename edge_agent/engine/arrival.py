@@ -1,0 +1,107 @@
+"""What comes in over any link: statements, heads, others' envelopes. Everything is verified before it is stored.
+
+Not responsible for answering (the sessions) nor for where bytes came from (the links).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_agent.engine.chain import begin_epoch
+from edge_agent.engine.effects import Effect, Level, Notice
+from edge_agent.engine.identity import Beliefs, DeviceIdentity, origin_certificate
+from edge_agent.engine.receipts import apply_receipt
+from edge_agent.engine.settings import EngineSettings
+from edge_agent.engine.store import StoreTransaction
+from sync_protocol import statement
+from sync_protocol.bundle import Frame, FrameType
+from sync_protocol.envelope import parse_envelope
+from sync_protocol.errors import ProtocolError
+from sync_protocol.head import parse_head
+from sync_protocol.receipt import read_receipt
+from sync_protocol.statement import parse_statement
+
+_SEQUENCE_LIMIT = 1 << 63
+"""SQLite's integers end here; a chain does not come near."""
+
+
+class Arrivals:
+    """Takes verified frames into the store."""
+
+    def __init__(self, identity: DeviceIdentity, beliefs: Beliefs, settings: EngineSettings) -> None:
+        self._identity = identity
+        self._beliefs = beliefs
+        self._settings = settings
+
+    def take(self, frames: Sequence[Frame], carrier: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
+        """Take what is genuine and new; tell what was refused, and why."""
+        effects: list[Effect] = []
+        for frame in frames:
+            try:
+                effects.extend(self._take_frame(frame, carrier, transaction, now))
+            except ProtocolError as error:
+                fields = {"frame": frame.type.name.lower(), "reason": error.fault.value, "detail": error.detail}
+                effects.append(Notice("arrival_refused", {**fields, "carrier": carrier}, Level.WARNING))
+        return effects
+
+    def _take_frame(self, frame: Frame, carrier: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
+        if frame.type is FrameType.STATEMENT:
+            return self.take_statement(frame.payload, transaction, now)
+        if frame.type is FrameType.HEAD:
+            return self._take_head(frame.payload, transaction)
+        return self._take_envelope(frame.payload, carrier, transaction, now)
+
+    def take_statement(self, data: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
+        """Take one statement; raises ProtocolError unless it is genuine."""
+        source = parse_statement(data)
+        known = transaction.statement(source.kind, source.subject)
+        if known == data:
+            return []
+        self._beliefs.check(source)
+        receipt = read_receipt(source) if source.kind == statement.RECEIPT else None
+        if source.serial >= _SEQUENCE_LIMIT or not transaction.put_statement(source):
+            newest = 0 if known is None else parse_statement(known).serial
+            fields = {"kind": source.kind, "subject": source.subject, "serial": source.serial, "newest_serial": newest}
+            return [Notice("statement_stale", fields)]
+        if receipt is not None:
+            return apply_receipt(receipt, transaction, self._identity, now)
+        if source.kind in (statement.KEY_CERTIFICATE, statement.RECIPIENT_KEY):
+            self._beliefs.refresh(transaction)
+        return [Notice("statement_taken", {"kind": source.kind, "subject": source.subject, "serial": source.serial})]
+
+    def _take_head(self, data: bytes, transaction: StoreTransaction) -> list[Effect]:
+        head = parse_head(data)
+        if head.origin == self._identity.device:
+            return []
+        head.verify(origin_certificate(transaction, head.origin).verifier)
+        if head.sequence < _SEQUENCE_LIMIT and head.receipt_serial < _SEQUENCE_LIMIT:
+            transaction.put_head(head)
+        return []
+
+    def _take_envelope(self, data: bytes, carrier: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
+        envelope = parse_envelope(data)
+        own = envelope.origin == self._identity.device
+        envelope.verify(origin_certificate(transaction, envelope.origin).verifier)
+        if envelope.sequence >= _SEQUENCE_LIMIT:
+            return []
+        if own:
+            return self._recognise_own(envelope.epoch, envelope.sequence, envelope.id, transaction, now)
+        if transaction.foreign_bytes() + len(data) > self._settings.foreign_bytes_max:
+            return [Notice("custody_declined", {"origin": envelope.origin, "carrier": carrier}, Level.WARNING)]
+        if transaction.add_envelope(envelope, own=False, carrier=carrier, now=now):
+            return [Notice("custody_taken", {"origin": envelope.origin, "sequence": envelope.sequence}, Level.DEBUG)]
+        return []
+
+    def _recognise_own(
+        self, epoch: int, sequence: int, envelope_id: bytes, transaction: StoreTransaction, now: int
+    ) -> list[Effect]:
+        """An envelope that this device signed comes back; if the store does not know it, the store is not what it
+        was.
+        """
+        if transaction.envelope_id(self._identity.device, epoch, sequence) == envelope_id:
+            return []
+        if epoch < transaction.position().epoch:
+            return []
+        return begin_epoch(
+            transaction, after=epoch, reason="an own envelope came back that the queue does not know", now=now
+        )

@@ -1,0 +1,149 @@
+"""The sync engine: handles one event at a time inside one store transaction and says what is to be done.
+
+It does no input or output, reads no clock, and keeps nothing in memory that may not be lost: which links are up,
+and what of the store it has read.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from edge_agent.engine import chain
+from edge_agent.engine.arrival import Arrivals
+from edge_agent.engine.effects import Effect, Level, Notice, Wake
+from edge_agent.engine.events import (
+    BundleArrived,
+    Event,
+    LinkDown,
+    LinkUp,
+    Settled,
+    Started,
+    Submitted,
+    TimePassed,
+)
+from edge_agent.engine.identity import Beliefs, DeviceIdentity
+from edge_agent.engine.links import Link
+from edge_agent.engine.receipts import LAST_RECEIPT_AT
+from edge_agent.engine.sessions import OUTBOUND_POLICIES, OutboundSession, Randomness, Session
+from edge_agent.engine.settings import EngineSettings
+from edge_agent.engine.store import StoreTransaction
+from sync_protocol.bundle import read_bundle
+from sync_protocol.errors import ProtocolError
+from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
+
+
+class Engine:
+    """One device's engine; see `Stepper` for how it is driven."""
+
+    def __init__(self, identity: DeviceIdentity, settings: EngineSettings, randomness: Randomness) -> None:
+        self._identity = identity
+        self._settings = settings
+        self._randomness = randomness
+        self._beliefs = Beliefs(identity)
+        self._arrivals = Arrivals(identity, self._beliefs, settings)
+        self._sessions: dict[str, Session] = {}
+        self._tokens = count(1)
+        self._silent = False
+
+    def handle(self, event: Event, transaction: StoreTransaction, now: int) -> list[Effect]:
+        """Handle one event; `now` is microseconds since 1970 by the device's clock."""
+        match event:
+            case Started():
+                effects = self._start(event, transaction, now)
+            case Submitted(submissions):
+                # Sending is left to the wake, so that a refused commit leaves no session ahead of the store.
+                effects = [
+                    effect
+                    for submission in submissions
+                    for effect in chain.submit(submission, transaction, self._identity, self._beliefs, now)
+                ]
+                return [*effects, Wake(now)]
+            case LinkUp(link):
+                effects = self._link_up(link, transaction, now)
+            case LinkDown(link_key):
+                session = self._sessions.pop(link_key, None)
+                effects = [] if session is None else session.stopped(transaction, now)
+            case BundleArrived(link_key, data):
+                effects = self._bundle_arrived(link_key, data, transaction, now)
+            case Settled(link_key, token, taken):
+                settled = self._sessions.get(link_key)
+                effects = (
+                    [] if settled is None else settled.settled(token, taken=taken, transaction=transaction, now=now)
+                )
+            case TimePassed():
+                effects = self._proceed(transaction, now)
+        return [*effects, *self._watch_silence(transaction, now), Wake(self._next_wake(transaction, now))]
+
+    def forget_links(self) -> None:
+        """Drop every session: the store did not record what they did. Their links must be closed."""
+        self._sessions.clear()
+
+    def _start(self, event: Started, transaction: StoreTransaction, now: int) -> list[Effect]:
+        effects = chain.open_chain(transaction, event.mirror, now)
+        transaction.forget_attempts(now)
+        self._beliefs.refresh(transaction)
+        for data in event.statements:
+            try:
+                effects.extend(self._arrivals.take_statement(data, transaction, now))
+            except ProtocolError as error:
+                fields = {"reason": error.fault.value, "detail": error.detail}
+                effects.append(Notice("provisioning_refused", fields, Level.ERROR))
+        return effects
+
+    def _link_up(self, link: Link, transaction: StoreTransaction, now: int) -> list[Effect]:
+        session = OutboundSession(
+            link,
+            policy=OUTBOUND_POLICIES[link.shape],
+            identity=self._identity,
+            settings=self._settings,
+            randomness=self._randomness,
+            tokens=self._tokens,
+        )
+        self._sessions[link.key] = session
+        return session.started(transaction, now)
+
+    def _bundle_arrived(self, link_key: str, data: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
+        session = self._sessions.get(link_key)
+        if session is None:
+            return []
+        carrier = session.link.far_end
+        try:
+            contents = read_bundle(data, MEDIUM_BUNDLE_BYTES_MAX)
+        except ProtocolError as error:
+            return [Notice("arrival_refused", {"reason": error.fault.value, "carrier": carrier}, Level.WARNING)]
+        effects = self._arrivals.take(contents.frames, carrier, transaction, now)
+        if not contents.intact:
+            lost = sum(skipped.length for skipped in contents.skipped)
+            fields = {"carrier": carrier, "bytes": lost, "frames": len(contents.frames)}
+            effects.append(Notice("bundle_damaged", fields, Level.WARNING))
+        return effects + self._proceed(transaction, now)
+
+    def _proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
+        return [effect for session in self._sessions.values() for effect in session.proceed(transaction, now)]
+
+    def _watch_silence(self, transaction: StoreTransaction, now: int) -> list[Effect]:
+        """Tell once when the center has been silent for too long, and once when it speaks again."""
+        silence = receipt_silence(transaction, now)
+        silent = silence is not None and silence >= self._settings.receipt_silence_alarm
+        if silent == self._silent:
+            return []
+        self._silent = silent
+        if not silent:
+            return [Notice("receipt_silence_ended")]
+        return [Notice("receipt_silence", {"silence_seconds": (silence or 0) // 1_000_000}, Level.ERROR)]
+
+    def _next_wake(self, transaction: StoreTransaction, now: int) -> int:
+        times = [now + self._settings.receipt_silence_check_interval]
+        for session in self._sessions.values():
+            wake = session.next_wake(transaction, now)
+            if wake is not None:
+                times.append(wake)
+        return max(now, min(times))
+
+
+def receipt_silence(transaction: StoreTransaction, now: int) -> int | None:
+    """Return for how long envelopes have waited without any receipt (microseconds); None while nothing waits."""
+    oldest = transaction.oldest_open_at()
+    if oldest is None:
+        return None
+    return max(0, now - max(oldest, transaction.number(LAST_RECEIPT_AT) or 0))

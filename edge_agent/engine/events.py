@@ -1,0 +1,82 @@
+"""What can happen to the engine. Times are microseconds since 1970 UTC by the device's clock, which is not trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_agent.engine.links import Link
+from sync_protocol.content import Questionnaire
+
+
+@dataclass(frozen=True)
+class ChainPosition:
+    """How far the device's own chain reaches: sequence 0 and zeros for the id when the epoch is empty."""
+
+    epoch: int
+    sequence: int
+    last_id: bytes
+
+
+@dataclass(frozen=True)
+class Started:
+    """The process has opened its store; `mirror` is what the file beside it says of the chain, `statements` the
+    provisioning's.
+    """
+
+    mirror: ChainPosition | None
+    statements: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One questionnaire to accept. `key` (32 bytes) makes repeating it harmless; `request` names it in the answer."""
+
+    request: int
+    key: bytes
+    questionnaire: Questionnaire
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """Form programs hand over questionnaires; all of them become durable together."""
+
+    submissions: tuple[Submission, ...]
+
+
+@dataclass(frozen=True)
+class LinkUp:
+    """A link is ready to carry bundles."""
+
+    link: Link
+
+
+@dataclass(frozen=True)
+class LinkDown:
+    """A link is gone; whatever was not settled on it may or may not have arrived."""
+
+    link_key: str
+
+
+@dataclass(frozen=True)
+class BundleArrived:
+    """Bytes came in over a link; nothing is known of them yet."""
+
+    link_key: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The far end answered a bundle: it took it over (PUBACK, handover, verified on the medium), or it did not."""
+
+    link_key: str
+    token: int
+    taken: bool
+
+
+@dataclass(frozen=True)
+class TimePassed:
+    """The time asked for by a `Wake` has come, or something may have become due."""
+
+
+Event = Started | Submitted | LinkUp | LinkDown | BundleArrived | Settled | TimePassed

@@ -1,0 +1,56 @@
+"""The seam between the engine's runner and the links' adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from edge_agent.engine.effects import Accepted, Refused
+from edge_agent.engine.links import Link
+from sync_protocol.content import Questionnaire
+
+
+class Outlet(Protocol):
+    """What an adapter offers for one link. Its calls return at once and never raise: trouble ends the link."""
+
+    def send(self, token: int, data: bytes) -> None:
+        """Carry a bundle; `LinkHost.settled` tells what became of it."""
+        ...
+
+    def follow(self, origins: frozenset[bytes]) -> None:
+        """Ask for the receipts of these origins instead of those asked for before."""
+        ...
+
+    def close(self) -> None:
+        """End the link; `LinkHost.link_down` follows."""
+        ...
+
+
+class LinkHost(Protocol):
+    """What the runner offers to adapters; called from the event loop's thread only."""
+
+    def link_up(self, link: Link, outlet: Outlet) -> None:
+        """A link is ready."""
+        ...
+
+    def link_down(self, link_key: str) -> None:
+        """A link is gone; its outlet is not used again."""
+        ...
+
+    async def bundle_arrived(self, link_key: str, data: bytes) -> None:
+        """Hand over bytes that came in; returns when they are recorded, so that a slow store slows its links down."""
+        ...
+
+    def settled(self, link_key: str, token: int, *, taken: bool) -> None:
+        """Tell what became of a bundle."""
+        ...
+
+
+class Acceptor(Protocol):
+    """What the runner offers to the intake."""
+
+    async def accept(self, submissions: Sequence[tuple[bytes, Questionnaire]]) -> Sequence[Accepted | Refused]:
+        """Make questionnaires durable, each under its key (32 bytes), all of them or none; answers come in the
+        same order.
+        """
+        ...

@@ -1,0 +1,114 @@
+"""What a receipt changes: sync marks, what may be purged, what must be sent again, and evidence of a rolled-back
+device.
+
+A receipt is cumulative. So it is applied as a whole: what it lists is marked, what it no longer lists loses its
+mark and becomes due again
+(the center was restored from a backup), and only then what lies behind its watermark is purged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from edge_agent.engine.chain import begin_epoch
+from edge_agent.engine.effects import Effect, Level, Notice
+from edge_agent.engine.identity import DeviceIdentity
+from edge_agent.engine.store import SequenceRange, StoreTransaction
+from sync_protocol.receipt import Receipt, Span, SpanStatus
+
+LAST_RECEIPT_AT = "last_receipt_at"
+SIGNED_TIME = "signed_time"
+_SEQUENCE_MAX = (1 << 63) - 1
+
+
+def apply_receipt(receipt: Receipt, transaction: StoreTransaction, identity: DeviceIdentity, now: int) -> list[Effect]:
+    """Apply a verified receipt that is newer than the one kept before."""
+    _remember_signed_time(receipt, transaction)
+    if receipt.origin != identity.device:
+        return _apply_foreign(receipt, transaction)
+    transaction.put_number(LAST_RECEIPT_AT, now)
+    good, effects = _judge_spans(receipt, transaction, now)
+    effects.extend(_mark(receipt.origin, good, transaction))
+    effects.extend(_unmark(receipt.origin, good, transaction))
+    purged = transaction.purge_own(receipt.origin, watermark=receipt.watermark, now=now)
+    if purged:
+        effects.append(Notice("purged", {"envelopes": purged, "watermark": receipt.watermark}))
+    return effects
+
+
+def _remember_signed_time(receipt: Receipt, transaction: StoreTransaction) -> None:
+    times = [time for span in receipt.spans for _, _, time in span.times()]
+    newest = max([receipt.watermark, *times])
+    if newest > (transaction.number(SIGNED_TIME) or 0):
+        transaction.put_number(SIGNED_TIME, min(newest, _SEQUENCE_MAX))
+
+
+def _judge_spans(receipt: Receipt, transaction: StoreTransaction, now: int) -> tuple[list[Span], list[Effect]]:
+    """Return the spans that speak of this device's own chain, and what the others tell."""
+    known = {position.epoch: position for position in transaction.epochs()}
+    good: list[Span] = []
+    effects: list[Effect] = []
+    beyond = 0
+    for span in receipt.spans:
+        position = known.get(span.epoch)
+        if position is None or span.last > position.sequence:
+            beyond = max(beyond, span.epoch)
+        elif transaction.envelope_id(receipt.origin, span.epoch, span.last) == span.last_id:
+            good.append(span)
+        else:
+            fields = {"epoch": span.epoch, "sequence": span.last, "id": span.last_id}
+            effects.append(Notice("chain_forked", fields, Level.ERROR))
+    if beyond >= max(known):
+        reason = "the center knows more of this device than the device"
+        effects.extend(begin_epoch(transaction, after=beyond, reason=reason, now=now))
+    return good, effects
+
+
+def _mark(origin: bytes, spans: Iterable[Span], transaction: StoreTransaction) -> Iterator[Effect]:
+    for span in spans:
+        for first, last, committed_at in span.times():
+            changed = transaction.mark(SequenceRange(origin, span.epoch, first, last), span.status, committed_at)
+            if changed:
+                held = span.status is SpanStatus.HELD
+                fields = {"epoch": span.epoch, "sequence": first, "last_sequence": last, "committed_at": committed_at}
+                yield Notice("held" if held else "committed", fields, Level.WARNING if held else Level.INFO)
+
+
+def _unmark(origin: bytes, spans: list[Span], transaction: StoreTransaction) -> Iterator[Effect]:
+    for place in _gaps(origin, spans, transaction):
+        again = transaction.unmark(place)
+        if again:
+            fields = {"epoch": place.epoch, "envelopes": again}
+            yield Notice("commit_withdrawn", fields, Level.WARNING)
+        lost = transaction.purged_count(place)
+        if lost:
+            # The center vouched for these as backed up. Nobody can send them again; people must look.
+            fields = {"epoch": place.epoch, "sequence": place.first, "last_sequence": place.last, "envelopes": lost}
+            yield Notice("purged_but_unlisted", fields, Level.ERROR)
+
+
+def _gaps(origin: bytes, spans: list[Span], transaction: StoreTransaction) -> Iterator[SequenceRange]:
+    """Yield the ranges of the device's chains that no span covers."""
+    by_epoch = {epoch: list(group) for epoch, group in groupby(spans, key=lambda span: span.epoch)}
+    for position in transaction.epochs():
+        following = 1
+        for span in by_epoch.get(position.epoch, []):
+            if span.first > following:
+                yield SequenceRange(origin, position.epoch, following, span.first - 1)
+            following = max(following, span.last + 1)
+        if following <= position.sequence:
+            yield SequenceRange(origin, position.epoch, following, position.sequence)
+
+
+def _apply_foreign(receipt: Receipt, transaction: StoreTransaction) -> list[Effect]:
+    for span in receipt.spans:
+        kept = transaction.envelope_id(receipt.origin, span.epoch, span.last) if span.last <= _SEQUENCE_MAX else None
+        if kept is not None and kept != span.last_id:
+            # We carry another branch of a forked chain than the one this span vouches for.
+            continue
+        for first, last, committed_at in span.times():
+            place = SequenceRange(receipt.origin, span.epoch, first, min(last, _SEQUENCE_MAX))
+            transaction.mark(place, span.status, committed_at)
+    dropped = transaction.drop_foreign(receipt.origin)
+    return [Notice("custody_ended", {"origin": receipt.origin, "envelopes": dropped})] if dropped else []

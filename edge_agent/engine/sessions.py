@@ -1,0 +1,228 @@
+"""What the engine does with a link while it is up: one kind of session for each shape.
+
+A session lives in memory only, and everything in it can be lost: what was sent and not settled is due again when
+the link goes down.
+
+| event | what an outbound session does |
+|---|---|
+| started | makes all due again if the far end forgot us; asks for receipts; states the heads; fills its window |
+| settled, taken | lets those envelopes rest for the receipt wait; sizes the next bundle; fills its window |
+| settled, not taken | lets them rest for the refusal wait |
+| arrived, submitted, time passed | fills its window with what has become due |
+| stopped | makes what was not settled due at once |
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Final, Protocol
+
+from edge_agent.engine.chain import state_heads
+from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
+from edge_agent.engine.identity import DeviceIdentity
+from edge_agent.engine.links import Link, LinkShape
+from edge_agent.engine.settings import EngineSettings
+from edge_agent.engine.store import StoredEnvelope, StoreTransaction
+from sync_protocol import statement
+from sync_protocol.bundle import BUNDLE_OVERHEAD_BYTES, Frame, FrameType, frame_bytes, write_bundle
+
+_BYTES_BESIDE_ENVELOPES_MAX: Final = 48 * 1024
+"""Heads and statements of one bundle; the largest envelope still fits beside them."""
+
+Randomness = Callable[[], float]
+"""Returns a number from 0 (included) to 1 (excluded)."""
+
+
+class Session(Protocol):
+    """What the engine asks of a session; every call happens inside the event's transaction."""
+
+    @property
+    def link(self) -> Link: ...
+
+    def started(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
+
+    def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]: ...
+
+    def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
+
+    def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
+
+    def next_wake(self, transaction: StoreTransaction, now: int) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class OutboundPolicy:
+    """What sets one-way shapes apart: whether statements are left for whoever reads them, and others' heads passed
+    on.
+    """
+
+    leaves_statements: bool
+
+
+OUTBOUND_POLICIES: Mapping[LinkShape, OutboundPolicy] = {
+    # The center knows its own statements.
+    LinkShape.MAILBOX: OutboundPolicy(leaves_statements=False),
+    # Whoever finds the medium may be from another district, so it carries what everybody should know.
+    LinkShape.DEAD_DROP: OutboundPolicy(leaves_statements=True),
+}
+
+
+@dataclass(frozen=True)
+class _InFlight:
+    numbers: tuple[int, ...]
+    attempts: int
+    sent_at: int
+    full: bool
+
+
+class OutboundSession:
+    """Puts bundles up and waits for no answer but that they were taken: mailboxes and dead drops."""
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        policy: OutboundPolicy,
+        identity: DeviceIdentity,
+        settings: EngineSettings,
+        randomness: Randomness,
+        tokens: count[int],
+    ) -> None:
+        self._link = link
+        self._policy = policy
+        self._identity = identity
+        self._settings = settings
+        self._randomness = randomness
+        self._tokens = tokens
+        self._in_flight: dict[int, _InFlight] = {}
+        self._bundle_bytes = min(settings.bundle_bytes_first, link.bundle_bytes_max)
+        self._followed: frozenset[bytes] = frozenset()
+        self._pending: deque[list[Frame]] = deque()
+        self._stated: frozenset[tuple[int, int]] = frozenset()
+        self._stated_at: int | None = None
+
+    @property
+    def link(self) -> Link:
+        return self._link
+
+    def started(self, transaction: StoreTransaction, now: int) -> list[Effect]:
+        effects: list[Effect] = []
+        if not self._link.remembered:
+            again = transaction.forget_dispatches(self._link.far_end)
+            if again:
+                effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
+        if self._policy.leaves_statements:
+            self._queue(self._statements_to_leave(transaction))
+        return effects + self.proceed(transaction, now)
+
+    def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]:
+        flight = self._in_flight.pop(token, None)
+        if flight is None:
+            return []
+        if taken:
+            self._size_bundles(flight, now)
+            transaction.note_answered(
+                self._link.far_end, flight.numbers, next_at=now + self._receipt_wait(flight.attempts)
+            )
+        else:
+            transaction.note_answered(self._link.far_end, flight.numbers, next_at=now + self._settings.refusal_wait)
+            # Heads may have been in it; they go with the next bundle.
+            self._stated = frozenset()
+        fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
+        notice = Notice("sent", fields) if taken else Notice("send_refused", fields, Level.WARNING)
+        return [notice, *(self.proceed(transaction, now) if taken else [])]
+
+    def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
+        """Fill the window with what is due; heads go with the first bundle after they changed."""
+        effects = self._follow(transaction)
+        while len(self._in_flight) < self._link.bundles_in_flight_max:
+            self._queue(self._heads_to_state(transaction, now))
+            frames = self._pending.popleft() if self._pending else []
+            spoken_for = BUNDLE_OVERHEAD_BYTES + sum(frame_bytes(len(frame.payload)) for frame in frames)
+            envelopes: Sequence[StoredEnvelope] = ()
+            if spoken_for <= _BYTES_BESIDE_ENVELOPES_MAX:
+                room = self._bundle_bytes - spoken_for
+                envelopes = transaction.due(self._link.far_end, now, bytes_max=room)
+            frames.extend(Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes)
+            if not frames:
+                break
+            effects.append(self._send(frames, envelopes, transaction, now))
+        return effects
+
+    def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]:
+        numbers = [number for flight in self._in_flight.values() for number in flight.numbers]
+        self._in_flight.clear()
+        transaction.note_answered(self._link.far_end, numbers, next_at=now)
+        return []
+
+    def next_wake(self, transaction: StoreTransaction, now: int) -> int | None:
+        if len(self._in_flight) >= self._link.bundles_in_flight_max:
+            return None
+        times = [(self._stated_at or now) + self._settings.head_interval]
+        due_at = transaction.next_due_at(self._link.far_end)
+        if due_at is not None:
+            times.append(due_at)
+        return min(times)
+
+    def _send(
+        self, frames: list[Frame], envelopes: Sequence[StoredEnvelope], transaction: StoreTransaction, now: int
+    ) -> Send:
+        numbers = tuple(envelope.number for envelope in envelopes)
+        attempts = max((envelope.attempts for envelope in envelopes), default=0) + 1
+        token = next(self._tokens)
+        data = write_bundle(frames)
+        full = len(data) * 2 >= self._bundle_bytes
+        self._in_flight[token] = _InFlight(numbers, attempts, now, full)
+        # Should the process die, the start makes attempts under way due again; so this time never comes to count.
+        transaction.note_sent(self._link.far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
+        return Send(self._link.key, token, data)
+
+    def _heads_to_state(self, transaction: StoreTransaction, now: int) -> list[Frame]:
+        positions = frozenset((position.epoch, position.sequence) for position in transaction.epochs())
+        fresh = self._stated_at is not None and 0 <= now - self._stated_at < self._settings.head_interval
+        if positions == self._stated and fresh:
+            return []
+        self._stated, self._stated_at = positions, now
+        heads = [Frame(FrameType.HEAD, head.data) for head in state_heads(transaction, self._identity, now)]
+        return heads + [Frame(FrameType.HEAD, data) for data in transaction.heads()]
+
+    def _follow(self, transaction: StoreTransaction) -> list[Effect]:
+        origins = transaction.foreign_origins() | {self._identity.device}
+        if origins == self._followed:
+            return []
+        self._followed = origins
+        return [Follow(self._link.key, origins)]
+
+    def _statements_to_leave(self, transaction: StoreTransaction) -> list[Frame]:
+        kinds = (statement.KEY_CERTIFICATE, statement.DEVICE_CERTIFICATE, statement.RECIPIENT_KEY, statement.RECEIPT)
+        return [Frame(FrameType.STATEMENT, data) for kind in kinds for data in transaction.statements(kind)]
+
+    def _queue(self, frames: Iterable[Frame]) -> None:
+        """Queue frames that carry no envelopes, in batches that a bundle has room for."""
+        batch: list[Frame] = []
+        size = 0
+        for frame in frames:
+            following = frame_bytes(len(frame.payload))
+            if batch and size + following > _BYTES_BESIDE_ENVELOPES_MAX - BUNDLE_OVERHEAD_BYTES:
+                self._pending.append(batch)
+                batch, size = [], 0
+            batch.append(frame)
+            size += following
+        if batch:
+            self._pending.append(batch)
+
+    def _size_bundles(self, flight: _InFlight, now: int) -> None:
+        """Grow bundles while the link takes full ones quickly, shrink them when it is slow: a cut then costs little."""
+        taken_in = now - flight.sent_at
+        if taken_in > self._settings.settle_time_bad:
+            self._bundle_bytes = max(self._settings.bundle_bytes_min, self._bundle_bytes // 2)
+        elif flight.full and 0 <= taken_in < self._settings.settle_time_good:
+            self._bundle_bytes = min(self._link.bundle_bytes_max, self._bundle_bytes * 2)
+
+    def _receipt_wait(self, attempts: int) -> int:
+        """Double with each attempt, up to the limit, give or take a quarter, so that devices do not fall into step."""
+        wait = min(self._settings.receipt_wait << min(attempts - 1, 16), self._settings.receipt_wait_max)
+        return int(wait * (0.75 + 0.5 * self._randomness()))

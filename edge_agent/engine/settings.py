@@ -1,0 +1,33 @@
+"""What of the configuration the engine needs. Durations are microseconds, sizes bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+SECOND: Final = 1_000_000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine paces itself.
+
+    `receipt_wait` is how long an envelope that was taken over rests before it is sent again without a receipt; it
+    doubles with
+    each attempt up to `receipt_wait_max`. `refusal_wait` is the pause after a far end declined a bundle.
+    """
+
+    receipt_wait: int = 10 * MINUTE
+    receipt_wait_max: int = 6 * HOUR
+    refusal_wait: int = 30 * SECOND
+    head_interval: int = 6 * HOUR
+    bundle_bytes_min: int = 8 * 1024
+    bundle_bytes_first: int = 32 * 1024
+    settle_time_good: int = 2 * SECOND
+    settle_time_bad: int = 15 * SECOND
+    receipt_silence_alarm: int = 3 * DAY
+    receipt_silence_check_interval: int = HOUR
+    foreign_bytes_max: int = 256 * 1024 * 1024

@@ -1,0 +1,42 @@
+"""One step: handle an event inside a transaction, commit, and only then let the effects out.
+
+The asyncio runner and the simulator both drive this. Two orders hold here and nowhere else:
+
+1. record first, release after: no effect leaves before the transaction that explains it is durable;
+2. mirror before sends: no sequence leaves the device before the mirror that names it is on disk, so that a store
+   rolled back behind what others have seen is noticed at the next start.
+"""
+
+from __future__ import annotations
+
+from edge_agent.engine.effects import Effect, Send
+from edge_agent.engine.engine import Engine
+from edge_agent.engine.events import Event
+from edge_agent.engine.store import HeadMirror, Store, StoreFault
+
+
+class Stepper:
+    """Owns nothing but the order of things; one thread at a time."""
+
+    def __init__(self, engine: Engine, store: Store, mirror: HeadMirror) -> None:
+        self._engine = engine
+        self._store = store
+        self._mirror = mirror
+
+    def step(self, event: Event, now: int) -> list[Effect]:
+        """Handle one event and return what is to be done.
+
+        Raises StoreFault when nothing of the event could be recorded. The engine has then forgotten every link: the
+        caller closes them all, and they come up anew.
+        """
+        try:
+            with self._store.transaction() as transaction:
+                effects = self._engine.handle(event, transaction, now)
+                position = transaction.position()
+            self._mirror.note(position)
+            if any(isinstance(effect, Send) for effect in effects):
+                self._mirror.settle()
+        except StoreFault:
+            self._engine.forget_links()
+            raise
+        return effects

@@ -1,0 +1,198 @@
+"""The store as the engine sees it: one open transaction.
+
+The SQLite store in `edge_agent.queue` is its only implementation; the simulator runs on the same one. All times
+are microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_agent.engine.effects import Accepted
+from edge_agent.engine.events import ChainPosition
+from sync_protocol.envelope import Envelope
+from sync_protocol.head import Head
+from sync_protocol.receipt import SpanStatus
+from sync_protocol.statement import Statement
+
+
+class StoreFault(Exception):
+    """The store could not do what was asked; the transaction is rolled back and nothing of it remains."""
+
+
+class StoreFull(StoreFault):
+    """There is no room on the disk."""
+
+
+@dataclass(frozen=True)
+class StoredEnvelope:
+    """An envelope as it lies in the store; `number` is its place in the order of arrival here."""
+
+    number: int
+    id: bytes
+    origin: bytes
+    attempts: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class SequenceRange:
+    """Sequences `first` to `last`, both included, of one origin and epoch."""
+
+    origin: bytes
+    epoch: int
+    first: int
+    last: int
+
+
+class StoreTransaction(Protocol):
+    """What the engine reads and writes while it handles one event."""
+
+    # The device's own chain.
+    def position(self) -> ChainPosition:
+        """Return the current epoch and how far it reaches."""
+        ...
+
+    def start_epoch(self, epoch: int, *, reason: str, now: int) -> None:
+        """Begin a new, empty chain; raises StoreFault unless `epoch` is greater than every one before."""
+        ...
+
+    def epochs(self) -> Sequence[ChainPosition]:
+        """Return every epoch of the device with how far it reaches, oldest first."""
+        ...
+
+    def accepted_before(self, key: bytes) -> Accepted | None:
+        """Return how the submission with this key was accepted, if it was; its request is 0."""
+        ...
+
+    def remember_submission(self, key: bytes, accepted: Accepted, now: int) -> None:
+        """Keep what `accepted_before` answers."""
+        ...
+
+    # Envelopes, own and others'.
+    def add_envelope(self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int) -> bool:
+        """Store an envelope; False when its id is there already."""
+        ...
+
+    def envelope_id(self, origin: bytes, epoch: int, sequence: int) -> bytes | None:
+        """Return the id of the envelope at this place, purged ones included; the first stored where a chain has
+        forked.
+        """
+        ...
+
+    def foreign_origins(self) -> frozenset[bytes]:
+        """Return the origins of others' envelopes that are still kept."""
+        ...
+
+    def foreign_bytes(self) -> int:
+        """Return how many bytes of others' envelopes are kept."""
+        ...
+
+    # What the center has.
+    def mark(self, place: SequenceRange, status: SpanStatus, committed_at: int) -> int:
+        """Give envelopes their sync mark; return how many had another one, or none, before."""
+        ...
+
+    def unmark(self, place: SequenceRange) -> int:
+        """Take the sync mark from envelopes that the center no longer has; return how many still can be sent again."""
+        ...
+
+    def purged_count(self, place: SequenceRange) -> int:
+        """Return how many envelopes of a range have been purged."""
+        ...
+
+    def purge_own(self, origin: bytes, *, watermark: int, now: int) -> int:
+        """Drop the bytes of own envelopes committed at or before the watermark; return how many."""
+        ...
+
+    def drop_foreign(self, origin: bytes) -> int:
+        """Drop others' envelopes of an origin that the center has; return how many."""
+        ...
+
+    # Statements and heads.
+    def statement(self, kind: int, subject: bytes) -> bytes | None:
+        """Return the newest statement of a kind on a subject."""
+        ...
+
+    def statements(self, kind: int) -> Sequence[bytes]:
+        """Return the newest statements of a kind, one a subject."""
+        ...
+
+    def put_statement(self, statement: Statement) -> bool:
+        """Keep a statement if it is newer than the one kept; say whether it was."""
+        ...
+
+    def put_head(self, head: Head) -> bool:
+        """Keep another origin's head if it is newer than the one kept; say whether it was."""
+        ...
+
+    def heads(self) -> Sequence[bytes]:
+        """Return the newest heads of other origins."""
+        ...
+
+    # Sending.
+    def due(self, destination: bytes, now: int, *, bytes_max: int) -> Sequence[StoredEnvelope]:
+        """Return envelopes to send to a destination now: own ones first, oldest first, at least one if any, within
+        `bytes_max`.
+        """
+        ...
+
+    def next_due_at(self, destination: bytes) -> int | None:
+        """Return when the first of the envelopes sent to a destination is due again; None when none is waiting."""
+        ...
+
+    def note_sent(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
+        """Record an attempt that is under way."""
+        ...
+
+    def note_answered(self, destination: bytes, numbers: Iterable[int], *, next_at: int) -> None:
+        """Record that an attempt is over, and when the envelopes are due again unless a receipt comes before."""
+        ...
+
+    def forget_attempts(self, now: int) -> None:
+        """Make due whatever was under way to anyone when the process ended."""
+        ...
+
+    def forget_dispatches(self, destination: bytes) -> int:
+        """Make everything that a destination took over, and the center has not confirmed, due again; return how
+        many.
+        """
+        ...
+
+    # What the device remembers of its own affairs.
+    def number(self, name: str) -> int | None:
+        """Return a remembered number."""
+        ...
+
+    def put_number(self, name: str, value: int) -> None:
+        """Remember a number."""
+        ...
+
+    def oldest_open_at(self) -> int | None:
+        """Return when the oldest own envelope that has no receipt was accepted."""
+        ...
+
+
+class Store(Protocol):
+    """Gives transactions, one at a time."""
+
+    def transaction(self) -> AbstractContextManager[StoreTransaction]:
+        """Open a transaction that commits durably when left normally; raises StoreFault, with everything rolled
+        back.
+        """
+        ...
+
+
+class HeadMirror(Protocol):
+    """The file beside the store that remembers how far the chain reached."""
+
+    def note(self, position: ChainPosition) -> None:
+        """Write the position; it need not be durable yet."""
+        ...
+
+    def settle(self) -> None:
+        """Return only when what was noted is on disk."""
+        ...

@@ -1,0 +1,45 @@
+"""What the daemon's journal entries read like: event names to sentences. The fields stand beside them for filtering."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SENTENCES: Final = {
+    "started": "the daemon of device {device} has started",
+    "stopping": "the daemon is stopping",
+    "accepted": "accepted a questionnaire as sequence {sequence} of epoch {epoch} ({bytes} bytes)",
+    "submission_repeated": "the same submission came again; it is sequence {sequence} of epoch {epoch}",
+    "submission_refused": "refused a submission: {problem}",
+    "drop_refused": "refused the file {file} of the drop folder: {problem}; what to do: {remedy}",
+    "drop_postponed": "could not take the file {file} of the drop folder yet: {problem}; what to do: {remedy}",
+    "drop_unreadable": "cannot use the file {file} of the drop folder: {problem}",
+    "vpn_absent": "no VPN: {reason}",
+    "vpn_present": "the VPN is there by {interface}",
+    "vpn_changed": "the VPN changed, the connection is ended: {verdict}",
+    "connected": "connected to the broker {broker}",
+    "broker_unreachable": "cannot use the broker {broker} port {port}: {problem}",
+    "sent": "the far end took {envelopes} envelopes; their receipt is awaited",
+    "send_refused": "the far end declined {envelopes} envelopes; they are sent again",
+    "resending": "{envelopes} envelopes are sent again: {reason}",
+    "committed": "the census database committed sequences {sequence} to {last_sequence} of epoch {epoch}",
+    "held": "the center holds sequences {sequence} to {last_sequence} of epoch {epoch}: ask it why",
+    "purged": "{envelopes} envelopes are purged: the center's backup has them",
+    "commit_withdrawn": "the center no longer has {envelopes} envelopes of epoch {epoch}; they are sent again",
+    "purged_but_unlisted": "the center lost sequences {sequence} to {last_sequence}, which are purged here: call it",
+    "chain_forked": "the center has another envelope as sequence {sequence} of epoch {epoch}: is this device cloned?",
+    "epoch_started": "epoch {epoch} begins: {reason}",
+    "receipt_silence": "ALARM: no receipt from the center for {silence_seconds} seconds",
+    "receipt_silence_ended": "the center's receipts come again",
+    "arrival_refused": "refused what came in: {reason}",
+    "bundle_damaged": "a damaged bundle came in; {frames} frames of it could be used",
+    "statement_stale": "a statement older than the one kept came in (serial {serial}, kept {newest_serial})",
+    "statement_taken": "took a statement of the center (kind {kind}, serial {serial})",
+    "provisioning_refused": "a statement of the provisioning cannot be used: {detail}",
+    "custody_ended": "{envelopes} envelopes carried for {origin} reached the center",
+    "custody_declined": "no room to carry for {origin}",
+    "store_fault": "the queue cannot record: {problem}",
+    "part_failed": "the {part} failed and is started again: {problem}",
+    "socket_group_missing": "the group {group} of {socket} does not exist: {remedy}",
+    "socket_group_denied": "{socket} cannot be given to the group {group}: {remedy}",
+    "local_request_broken": "a program misused the {socket}: {problem}",
+}

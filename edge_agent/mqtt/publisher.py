@@ -1,0 +1,249 @@
+"""The mailbox link: MQTT over the VPN to the center's broker.
+
+One connection at a time, each with a session of its own in the engine. What the engine gives out is published with
+QoS 1 and settled by the
+broker's answer; what comes in (receipts, statements) goes to the engine. The backlog stays in the queue: this
+holds only what is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+import aiomqtt
+
+from edge_agent.engine.links import Link, center_mailbox
+from edge_agent.engine.ports import LinkHost
+from edge_agent.mqtt.bound_client import BoundClient
+from edge_agent.mqtt.netlink import NetlinkError
+from edge_agent.mqtt.parted_sockets import PartedSockets
+from edge_agent.mqtt.vpn_guard import Permitted, Refused, VpnGuard, VpnVerdict
+from operations.journal import get_logger
+from sync_protocol import topics
+
+log = get_logger()
+
+ANSWER_TIMEOUT_SECONDS: Final = 120
+"""A broker that takes longer over one bundle is as good as gone; keep-alive alone would not notice."""
+
+
+@dataclass(frozen=True)
+class PublisherSettings:
+    """Where the broker is and how patient to be with it."""
+
+    address: str
+    port: int
+    keepalive_seconds: int
+    session_expiry_seconds: int
+    connect_timeout_seconds: int
+    backoff_seconds_min: int
+    backoff_seconds_max: int
+    bundles_in_flight_max: int
+    bundle_bytes_max: int
+
+
+@dataclass
+class PublisherState:
+    """What `status` tells of the link; the engine never sees it."""
+
+    vpn: VpnVerdict | None = None
+    connected: bool = False
+    connected_since: int | None = None
+    last_problem: str | None = None
+
+
+class MqttPublisher:
+    """Keeps a connection to the broker whenever the VPN is there."""
+
+    def __init__(
+        self,
+        device: bytes,
+        settings: PublisherSettings,
+        *,
+        guard: VpnGuard,
+        tls_context: ssl.SSLContext,
+        host: LinkHost,
+        randomness: Callable[[], float],
+        clock: Callable[[], int],
+    ) -> None:
+        self._device = device
+        self._settings = settings
+        self._guard = guard
+        self._tls_context = tls_context
+        self._host = host
+        self._randomness = randomness
+        self._clock = clock
+        self._link_numbers = count(1)
+        self.state = PublisherState()
+
+    async def run(self) -> None:
+        """Connect, carry, reconnect, until cancelled."""
+        parted_sockets = PartedSockets()
+        failures = 0
+        try:
+            while True:
+                held: Permitted | None = None
+                carried = False
+                try:
+                    held = await self._wait_for_vpn()
+                    carried = await self._carry_once(held, parted_sockets)
+                except (aiomqtt.MqttError, OSError, NetlinkError, ExceptionGroup) as error:
+                    self._tell_problem(error)
+                failures = 0 if carried else failures + 1
+                await self._pause(held, failures)
+        finally:
+            parted_sockets.close()
+
+    async def _wait_for_vpn(self) -> Permitted:
+        verdict = self._guard.verdict()
+        if isinstance(verdict, Refused):
+            if verdict != self.state.vpn:
+                log.info("vpn_absent", reason=verdict.reason.value, interface=verdict.interface)
+            self.state.vpn = verdict
+            verdict = await self._guard.wait_until_permitted()
+        if verdict != self.state.vpn:
+            log.info("vpn_present", interface=verdict.interface)
+        self.state.vpn = verdict
+        return verdict
+
+    async def _pause(self, held: Permitted | None, failures: int) -> None:
+        """Wait before the next try, with full jitter; a change of the VPN ends the wait."""
+        limit = min(self._settings.backoff_seconds_min << min(failures, 20), self._settings.backoff_seconds_max)
+        seconds = limit * self._randomness()
+        if held is None:
+            await asyncio.sleep(seconds)
+            return
+        with suppress(TimeoutError, NetlinkError):
+            async with asyncio.timeout(seconds):
+                await self._guard.wait_until_refused_or_changed(held)
+
+    async def _carry_once(self, held: Permitted, parted_sockets: PartedSockets) -> bool:
+        """Hold one connection until it ends; return whether it came up. Raises what kept it from coming up."""
+        client = BoundClient(
+            self._settings.address,
+            self._settings.port,
+            interface=held.interface,
+            identifier=self._device.hex(),
+            tls_context=self._tls_context,
+            parted_sockets=parted_sockets,
+            keepalive_seconds=self._settings.keepalive_seconds,
+            session_expiry_seconds=self._settings.session_expiry_seconds,
+            connect_timeout_seconds=self._settings.connect_timeout_seconds,
+            bundles_in_flight_max=self._settings.bundles_in_flight_max,
+        )
+        watching = asyncio.create_task(self._guard.wait_until_refused_or_changed(held))
+        carrying = asyncio.create_task(self._connect_and_carry(client))
+        try:
+            await asyncio.wait({watching, carrying}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                # Not one packet more, not even a farewell: the way to the broker is no longer the tunnel's.
+                client.abandon()
+        finally:
+            watching.cancel()
+            carrying.cancel()
+            await asyncio.wait({watching, carrying})
+            came_up, self.state.connected = self.state.connected, False
+        if not watching.cancelled():
+            log.info("vpn_changed", verdict=str(watching.result()))
+        error = None if carrying.cancelled() else carrying.exception()
+        if error is not None:
+            if not came_up:
+                raise error
+            self._tell_problem(error)
+        return came_up
+
+    async def _connect_and_carry(self, client: BoundClient) -> None:
+        async with client:
+            await client.subscribe(topics.STATEMENTS, qos=1)
+            self.state.connected, self.state.connected_since = True, self._clock()
+            self.state.last_problem = None
+            log.info("connected", broker=self._settings.address, session_kept=client.session_present)
+            async with asyncio.TaskGroup() as group:
+                outlet = _MqttOutlet(self._device, client, self._host, f"mqtt-{next(self._link_numbers)}", group)
+                self._host.link_up(self._link(outlet, remembered=client.session_present), outlet)
+                try:
+                    async for message in client.messages:
+                        if isinstance(message.payload, bytes):
+                            await self._host.bundle_arrived(outlet.link_key, message.payload)
+                finally:
+                    outlet.end()
+                    self._host.link_down(outlet.link_key)
+
+    def _link(self, outlet: _MqttOutlet, *, remembered: bool) -> Link:
+        return center_mailbox(
+            outlet.link_key,
+            bundles_in_flight_max=self._settings.bundles_in_flight_max,
+            bundle_bytes_max=self._settings.bundle_bytes_max,
+            remembered=remembered,
+        )
+
+    def _tell_problem(self, error: BaseException) -> None:
+        problem = _innermost(error)
+        text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+        self.state.last_problem = text
+        log.warning("broker_unreachable", broker=self._settings.address, port=self._settings.port, problem=text)
+
+
+class _MqttOutlet:
+    """Turns the engine's sends into publishes; a failure of one ends the connection's task group, and so the
+    connection.
+    """
+
+    def __init__(
+        self, device: bytes, client: BoundClient, host: LinkHost, link_key: str, group: asyncio.TaskGroup
+    ) -> None:
+        self.link_key = link_key
+        self._topic = topics.up_topic(device)
+        self._client = client
+        self._host = host
+        self._group = group
+        self._ended = False
+        self._followed: frozenset[bytes] = frozenset()
+
+    def send(self, token: int, data: bytes) -> None:
+        self._spawn(self._publish(token, data))
+
+    def follow(self, origins: frozenset[bytes]) -> None:
+        added, dropped = origins - self._followed, self._followed - origins
+        self._followed = origins
+        self._spawn(self._subscribe(added, dropped))
+
+    def close(self) -> None:
+        self._client.abandon()
+
+    def end(self) -> None:
+        """Take nothing more: the connection is over, and the engine is about to hear of it."""
+        self._ended = True
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        if self._ended:
+            work.close()
+        else:
+            self._group.create_task(work)
+
+    async def _publish(self, token: int, data: bytes) -> None:
+        taken = await self._client.hand_over(self._topic, data, ANSWER_TIMEOUT_SECONDS)
+        self._host.settled(self.link_key, token, taken=taken)
+
+    async def _subscribe(self, added: frozenset[bytes], dropped: frozenset[bytes]) -> None:
+        for origin in sorted(dropped):
+            await self._client.unsubscribe(topics.receipts_topic(origin))
+        for origin in sorted(added):
+            await self._client.subscribe(topics.receipts_topic(origin), qos=1)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return what stands behind wrappers and groups: it is what a person can act on."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            return error

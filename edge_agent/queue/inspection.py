@@ -1,0 +1,95 @@
+"""What people ask of the queue: how it stands, what is in it. Read-only SQL, the same for daemon and commands.
+
+The daemon runs these on its own connection; a command runs them through sqlite-utils when no daemon holds the
+queue. Times are microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from sync_protocol.identity import CENTER
+from sync_protocol.receipt import SpanStatus
+
+Query = Callable[[str, Mapping[str, object]], Iterable[Mapping[str, Any]]]
+"""Runs one statement with named parameters and yields its rows by column name."""
+
+ROWS_MAX: Final = 10_000
+
+STATES: Final = ("waiting", "sent", "synchronised", "purged", "held")
+"""What an envelope can be: not sent yet; sent, without a receipt; committed; committed, and its bytes dropped; held."""
+
+_STATE: Final = f"""
+    CASE WHEN envelope.status = {int(SpanStatus.HELD)} THEN 'held'
+         WHEN envelope.data IS NULL THEN 'purged'
+         WHEN envelope.status IS NOT NULL THEN 'synchronised'
+         WHEN dispatch.envelope IS NOT NULL THEN 'sent'
+         ELSE 'waiting' END
+"""
+_FROM: Final = """
+    FROM envelope LEFT JOIN dispatch ON dispatch.envelope = envelope.number AND dispatch.destination = :center
+"""
+_COUNTS: Final = f"SELECT own, {_STATE} AS state, count(*) AS envelopes, sum(bytes) AS bytes {_FROM} GROUP BY 1, 2"
+_LIST: Final = f"""
+    SELECT envelope.number, hex(envelope.origin) AS origin, envelope.own, envelope.epoch, envelope.sequence,
+           lower(hex(envelope.id)) AS id, {_STATE} AS state, envelope.bytes, envelope.received_at,
+           envelope.committed_at,
+           envelope.purged_at, coalesce(dispatch.attempts, 0) AS attempts, dispatch.sent_at, dispatch.next_at
+    {_FROM}
+"""
+
+
+def count_states(query: Query) -> dict[str, int]:
+    """Return how many own envelopes are in each state, how many of others' are carried, and the waiting bytes."""
+    counts = dict.fromkeys(STATES, 0)
+    carried = waiting_bytes = 0
+    for row in query(_COUNTS, {"center": CENTER}):
+        if not row["own"]:
+            carried += row["envelopes"]
+            continue
+        counts[row["state"]] += row["envelopes"]
+        if row["state"] in ("waiting", "sent"):
+            waiting_bytes += row["bytes"]
+    return {**counts, "carried_for_others": carried, "unsynchronised_bytes": waiting_bytes}
+
+
+def remembered(query: Query) -> dict[str, int]:
+    """Return what the device remembers of its own affairs, by name."""
+    return {row["name"]: row["value"] for row in query("SELECT name, value FROM remembered", {})}
+
+
+def oldest_unsynchronised_at(query: Query) -> int | None:
+    """Return when the oldest own envelope without a receipt was accepted."""
+    where = "own = 1 AND status IS NULL AND data IS NOT NULL"
+    rows = query(f"SELECT received_at FROM envelope WHERE {where} ORDER BY own DESC, number LIMIT 1", {})
+    return next((row["received_at"] for row in rows), None)
+
+
+def chains(query: Query) -> list[dict[str, Any]]:
+    """Return every epoch of the device: when and why it began, and how far it reaches."""
+    rows = query(
+        "SELECT epoch, reason, started_at, coalesce((SELECT max(sequence) FROM envelope "
+        "WHERE own = 1 AND envelope.epoch = chain.epoch), 0) AS sequence FROM chain ORDER BY epoch",
+        {},
+    )
+    return [dict(row) for row in rows]
+
+
+def list_envelopes(query: Query, *, state: str | None, rows_max: int) -> list[dict[str, Any]]:
+    """Return envelopes, newest first, all or those of one state."""
+    where = "" if state is None else f"WHERE {_STATE} = :state"
+    parameters = {"center": CENTER, "state": state, "rows": min(rows_max, ROWS_MAX)}
+    rows = query(f"{_LIST} {where} ORDER BY envelope.number DESC LIMIT :rows", parameters)
+    return [_readable(row) for row in rows]
+
+
+def show_envelope(query: Query, sequence: int, epoch: int | None) -> list[dict[str, Any]]:
+    """Return the device's own envelope with this sequence, in one epoch or in every one that has it."""
+    where = "WHERE envelope.own = 1 AND envelope.sequence = :sequence AND (:epoch IS NULL OR envelope.epoch = :epoch)"
+    parameters = {"center": CENTER, "sequence": sequence, "epoch": epoch}
+    return [_readable(row) for row in query(f"{_LIST} {where} ORDER BY envelope.epoch", parameters)]
+
+
+def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "origin": row["origin"].lower(), "own": bool(row["own"])}

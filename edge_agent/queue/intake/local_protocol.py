@@ -1,0 +1,176 @@
+"""The local sockets' protocol, for the daemon's side and the commands' side.
+
+A request is one line of JSON; when it has a member `bytes`, so many bytes of body follow at once. Each request
+gets one line of JSON
+back, in the order of the requests; a client may send the next before it has the answer. An answer has `ok`; when
+that is false,
+`problem`, `remedy` and `again` say why, what to do, and whether the same request may succeed later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from operations.journal import get_logger
+from sync_protocol.limits import QUESTIONNAIRE_BYTES_MAX
+
+log = get_logger()
+
+SUBMIT_SOCKET_NAME: Final = "submit.sock"
+CONTROL_SOCKET_NAME: Final = "control.sock"
+LINE_BYTES_MAX: Final = 64 * 1024
+_CONNECTIONS_MAX: Final = 32
+_ANSWER_TIMEOUT_SECONDS: Final = 60
+
+Request = dict[str, Any]
+Answer = Mapping[str, object]
+Handler = Callable[[Request, bytes], Awaitable[Answer]]
+
+
+class LocalProtocolError(Exception):
+    """What came over the socket is no request, or no answer came."""
+
+
+def refusal(problem: str, remedy: str, *, again: bool = False) -> Answer:
+    """Return the answer to a request that could not be met."""
+    return {"ok": False, "problem": problem, "remedy": remedy, "again": again}
+
+
+class LocalServer:
+    """Serves one socket with one handler; a client that misbehaves is cut off, others do not notice."""
+
+    def __init__(self, path: Path, group: str, handler: Handler) -> None:
+        self._path = path
+        self._group = group
+        self._handler = handler
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Listen until cancelled; raises OSError when the socket cannot be made."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        before = os.umask(0o117)
+        try:
+            server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_BYTES_MAX)
+        finally:
+            os.umask(before)
+        self._hand_to_group()
+        try:
+            async with server:
+                await server.serve_forever()
+        finally:
+            for connection in self._connections:
+                connection.cancel()
+            self._path.unlink(missing_ok=True)
+
+    def _hand_to_group(self) -> None:
+        try:
+            os.chown(self._path, -1, grp.getgrnam(self._group).gr_gid)
+        except KeyError:
+            remedy = f"create it (groupadd --system {self._group}), or correct the configuration"
+            log.warning("socket_group_missing", socket=str(self._path), group=self._group, remedy=remedy)
+        except PermissionError:
+            remedy = f"add the daemon's user to the group {self._group}"
+            log.warning("socket_group_denied", socket=str(self._path), group=self._group, remedy=remedy)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= _CONNECTIONS_MAX:
+            writer.close()
+            return
+        self._connections.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (LocalProtocolError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            log.warning("local_request_broken", socket=self._path.name, problem=str(error))
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer in the order of asking, while following requests are read already."""
+        answers: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue(maxsize=64)
+
+        async def write_answers() -> None:
+            while (answer := await answers.get()) is not None:
+                writer.write(msgspec.json.encode(await answer) + b"\n")
+                await writer.drain()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write_answers())
+            while (request := await _read_request(reader)) is not None:
+                await answers.put(group.create_task(self._answer(*request)))
+            await answers.put(None)
+
+    async def _answer(self, request: Request, body: bytes) -> Answer:
+        try:
+            return await self._handler(request, body)
+        except LocalProtocolError as error:
+            return refusal(str(error), "correct the program that asks")
+
+
+async def _read_request(reader: asyncio.StreamReader) -> tuple[Request, bytes] | None:
+    line = await reader.readline()
+    if not line:
+        return None
+    try:
+        request = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise LocalProtocolError(f"a request is not one line of JSON: {error}") from None
+    body_bytes = request.get("bytes", 0)
+    if not isinstance(body_bytes, int) or not 0 <= body_bytes <= QUESTIONNAIRE_BYTES_MAX:
+        raise LocalProtocolError(f"a request's body has from 0 to {QUESTIONNAIRE_BYTES_MAX} bytes")
+    return request, await reader.readexactly(body_bytes)
+
+
+def member(request: Request, name: str, kind: type[str] | type[int] | type[bool], default: Any) -> Any:
+    """Return a member of a request; raises LocalProtocolError when it is of another kind."""
+    value = request.get(name, default)
+    if value is not default and not isinstance(value, kind):
+        raise LocalProtocolError(f"{name} of the request is not a {kind.__name__}")
+    return value
+
+
+class LocalClient:
+    """A command's end of a socket; blocking."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._answers = connection.makefile("rb")
+
+    def ask(self, request: Request, body: bytes = b"") -> Request:
+        """Send a request and return its answer; raises LocalProtocolError or OSError."""
+        self.send(request, body)
+        return self.receive()
+
+    def send(self, request: Request, body: bytes = b"") -> None:
+        """Send a request without waiting for its answer."""
+        header = {**request, "bytes": len(body)} if body else request
+        self._connection.sendall(msgspec.json.encode(header) + b"\n" + body)
+
+    def receive(self) -> Request:
+        """Return the next answer."""
+        line = self._answers.readline()
+        if not line.endswith(b"\n"):
+            raise LocalProtocolError("the daemon ended the conversation")
+        return msgspec.json.decode(line, type=dict[str, Any])
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[LocalClient]:
+    """Connect to the daemon's socket; raises OSError (FileNotFoundError, ConnectionRefusedError) when it does not
+    run.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_ANSWER_TIMEOUT_SECONDS)
+        connection.connect(str(path))
+        yield LocalClient(connection)

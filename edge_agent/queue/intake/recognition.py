@@ -1,0 +1,175 @@
+"""What a form program handed over: recognised as a questionnaire, or refused with what is wrong and what to do.
+
+Shallow on purpose: well-formed, bounded, and saying which form it is. What the answers mean is the center's to judge.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+import xml.sax.handler
+import xml.sax.xmlreader
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Final
+
+import defusedxml.sax
+import msgspec
+from defusedxml.common import DefusedXmlException
+
+from sync_protocol.content import MEDIA_TYPE_JSON, MEDIA_TYPE_XML, Questionnaire
+from sync_protocol.limits import JSON_DEPTH_MAX, NAME_CHARACTERS_MAX
+
+_META: Final = "meta"
+_INSTANCE_ID: Final = "instanceID"
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+
+
+@dataclass(frozen=True)
+class Unacceptable:
+    """Why bytes are no questionnaire, and what to do."""
+
+    problem: str
+    remedy: str
+    again: bool = False
+    """The same bytes may be accepted later: the trouble is not theirs."""
+
+
+@dataclass(frozen=True)
+class RawSubmission:
+    """Bytes as they came, with what their bringer says of them; empty strings where it says nothing."""
+
+    body: bytes
+    media_type: str = ""
+    form: str = ""
+    form_version: str = ""
+    instance_id: str = ""
+
+
+@dataclass
+class _Found:
+    form: str = ""
+    form_version: str = ""
+    instance_id: str = ""
+
+
+def recognise(raw: RawSubmission, *, default_form: str, bytes_max: int, now: int) -> Questionnaire | Unacceptable:
+    """Return the questionnaire. A questionnaire that brings no instance id is given a new one."""
+    if not raw.body.strip():
+        return Unacceptable("there is nothing in it", "submit the filled form")
+    if len(raw.body) > bytes_max:
+        remedy = "make its photographs smaller, or raise intake.questionnaire_bytes_max"
+        return Unacceptable(f"it has {len(raw.body):,} bytes, more than the {bytes_max:,} allowed", remedy)
+    media_type = raw.media_type or _guess(raw.body)
+    if media_type in ("text/xml", "application/xml"):
+        found, media_type = _read_xml(raw.body), MEDIA_TYPE_XML
+    elif media_type == MEDIA_TYPE_JSON:
+        found = _read_json(raw.body)
+    else:
+        return Unacceptable(
+            f"its media type is {media_type!r}", "submit XForm XML (text/xml) or JSON (application/json)"
+        )
+    if isinstance(found, Unacceptable):
+        return found
+    form = raw.form or found.form or (default_form if media_type == MEDIA_TYPE_JSON else "")
+    if not form:
+        remedy = 'name the form: --form, the root element\'s id attribute, a member "form", or intake.default_form'
+        return Unacceptable("it does not say which form it is", remedy)
+    instance_id = raw.instance_id or found.instance_id or f"uuid:{uuid.uuid4()}"
+    form_version = raw.form_version or found.form_version
+    for what, text in (("form", form), ("form version", form_version), ("instance id", instance_id)):
+        if len(text) > NAME_CHARACTERS_MAX or not text.isprintable():
+            return Unacceptable(
+                f"its {what} is longer than {NAME_CHARACTERS_MAX} characters or not printable", "correct it"
+            )
+    return Questionnaire(form, form_version, instance_id, media_type, max(0, now), raw.body)
+
+
+def _guess(body: bytes) -> str:
+    return MEDIA_TYPE_XML if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") else MEDIA_TYPE_JSON
+
+
+class _JsonHints(msgspec.Struct):
+    form: msgspec.Raw = field(default_factory=msgspec.Raw)
+    form_version: msgspec.Raw = field(default_factory=msgspec.Raw)
+    instance_id: msgspec.Raw = field(default_factory=msgspec.Raw)
+    instanceID: msgspec.Raw = field(default_factory=msgspec.Raw)  # the spelling of OpenRosa
+    meta: msgspec.Raw = field(default_factory=msgspec.Raw)
+
+
+def _read_json(body: bytes) -> _Found | Unacceptable:
+    try:
+        body.decode()
+        if _depth(body) > JSON_DEPTH_MAX:
+            return Unacceptable(f"its JSON is nested deeper than {JSON_DEPTH_MAX} levels", "correct the form program")
+        hints = msgspec.json.decode(body, type=_JsonHints)
+    except UnicodeDecodeError as error:
+        return Unacceptable(f"it is not UTF-8 text: byte {error.start + 1}", "write JSON as UTF-8")
+    except (msgspec.DecodeError, RecursionError) as error:
+        return Unacceptable(f"it is not a JSON object: {error}", "correct the form program")
+    meta = _JsonHints()
+    if bytes(hints.meta).startswith(b"{"):
+        meta = msgspec.json.decode(hints.meta, type=_JsonHints)
+    instance_ids = (hints.instance_id, hints.instanceID, meta.instanceID, meta.instance_id)
+    instance_id = next((text for text in map(_text, instance_ids) if text), "")
+    return _Found(_text(hints.form), _text(hints.form_version), instance_id)
+
+
+def _text(raw: msgspec.Raw) -> str:
+    """Return a JSON string's text, and nothing for anything else: a household may well have a member called form."""
+    return msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
+
+
+def _depth(body: bytes) -> int:
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _read_xml(body: bytes) -> _Found | Unacceptable:
+    reader = _XFormReader()
+    try:
+        # Entities and document types are refused: an answer needs neither, an attack does.
+        defusedxml.sax.parse(BytesIO(body), reader, forbid_dtd=True)
+    except DefusedXmlException:
+        return Unacceptable("its XML declares a document type or entities", "submit plain XForm instance XML")
+    except _TooDeep:
+        return Unacceptable(f"its XML is nested deeper than {JSON_DEPTH_MAX} levels", "correct the form program")
+    except (xml.sax.SAXException, ValueError, LookupError) as error:
+        return Unacceptable(f"it is not well-formed XML: {error}", "correct the form program")
+    return reader.found
+
+
+class _TooDeep(Exception):
+    pass
+
+
+class _XFormReader(xml.sax.handler.ContentHandler):
+    """Finds the root's id and version and meta/instanceID (OpenRosa metadata), whatever their namespace prefixes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = _Found()
+        self._path: list[str] = []
+        self._in_instance_id = False
+
+    def startElement(self, name: str, attributes: xml.sax.xmlreader.AttributesImpl) -> None:
+        if not self._path:
+            self.found.form = attributes.get("id", "")
+            self.found.form_version = attributes.get("version", "")
+        self._path.append(name.rpartition(":")[2])
+        if len(self._path) > JSON_DEPTH_MAX:
+            raise _TooDeep
+        self._in_instance_id = self._path[1:] == [_META, _INSTANCE_ID]
+
+    def characters(self, content: str) -> None:
+        if self._in_instance_id and len(self.found.instance_id) <= NAME_CHARACTERS_MAX:
+            self.found.instance_id += content
+
+    def endElement(self, name: str) -> None:
+        self._path.pop()
+        self._in_instance_id = False
+        self.found.instance_id = self.found.instance_id.strip()

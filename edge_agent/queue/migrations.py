@@ -1,0 +1,101 @@
+"""The queue's schema, as numbered steps. A step that has been released is never changed; a new one is added.
+
+`PRAGMA user_version` says how many steps a file has seen. A file from a newer release is refused: an older one
+would not know what it must keep.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from edge_agent.engine.store import StoreFault
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    """
+    CREATE TABLE chain (
+        epoch INTEGER PRIMARY KEY,
+        reason TEXT NOT NULL,
+        started_at INTEGER NOT NULL
+    ) STRICT;
+
+    -- An envelope stays as a row when its bytes are purged: its id vouches for the chain.
+    CREATE TABLE envelope (
+        number INTEGER PRIMARY KEY,
+        id BLOB NOT NULL UNIQUE,
+        origin BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        own INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        carrier BLOB,
+        status INTEGER,
+        committed_at INTEGER,
+        purged_at INTEGER,
+        data BLOB
+    ) STRICT;
+    CREATE INDEX envelope_place ON envelope (origin, epoch, sequence);
+    CREATE INDEX envelope_own ON envelope (epoch, sequence) WHERE own = 1;
+    CREATE INDEX envelope_open ON envelope (own DESC, number) WHERE status IS NULL AND data IS NOT NULL;
+    CREATE INDEX envelope_unpurged ON envelope (origin, committed_at) WHERE status IS NOT NULL AND data IS NOT NULL;
+    CREATE INDEX envelope_foreign ON envelope (origin, bytes) WHERE own = 0 AND data IS NOT NULL;
+
+    CREATE TABLE submission (
+        key BLOB PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        first_sequence INTEGER NOT NULL,
+        last_sequence INTEGER NOT NULL,
+        accepted_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- What was sent to whom and not answered by a receipt, and when it becomes due again.
+    CREATE TABLE dispatch (
+        envelope INTEGER NOT NULL REFERENCES envelope (number) ON DELETE CASCADE,
+        destination BLOB NOT NULL,
+        attempts INTEGER NOT NULL,
+        sent_at INTEGER NOT NULL,
+        next_at INTEGER NOT NULL,
+        settled INTEGER NOT NULL,
+        PRIMARY KEY (envelope, destination)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX dispatch_next ON dispatch (destination, next_at);
+    CREATE INDEX dispatch_under_way ON dispatch (envelope) WHERE settled = 0;
+
+    CREATE TABLE statement (
+        kind INTEGER NOT NULL,
+        subject BLOB NOT NULL,
+        serial INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (kind, subject)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE head (
+        origin BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        receipt_serial INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (origin, epoch)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE remembered (
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a file up to date, each step in a transaction of its own; raises StoreFault for a file from a newer
+    release.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise StoreFault(
+            f"the queue was written by a newer release (schema {version}, this release knows {len(MIGRATIONS)}): "
+            "install that release again; nothing was changed"
+        )
+    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")

@@ -1,0 +1,151 @@
+"""The queue: one SQLite file with one connection.
+
+One connection only, held under a lock file, because SQLite before 3.51.3 can corrupt a write-ahead log that two
+connections reset. The
+store belongs to the thread that uses it, whichever that is, one at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from edge_agent.engine.store import StoreFault, StoreFull
+from edge_agent.queue.migrations import migrate
+from edge_agent.queue.transaction import QueueTransaction
+
+QUEUE_FILE_NAME: Final = "queue.db"
+LOCK_FILE_NAME: Final = "queue.lock"
+_SYNCHRONOUS_FULL: Final = 2
+_FULL_CODES: Final = frozenset({sqlite3.SQLITE_FULL})
+
+
+class QueueBusy(StoreFault):
+    """Another process, usually the running daemon, holds the queue."""
+
+
+class QueueStore:
+    """Opens the queue in a directory; use it as a context manager, or close it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or create the queue; raises QueueBusy, StoreFull or StoreFault (damaged, unreadable, newer release)."""
+        self.path = directory / QUEUE_FILE_NAME
+        self._lock = _lock(directory / LOCK_FILE_NAME)
+        try:
+            self._connection = _connect(self.path)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one connection, for inspection by whoever holds the store."""
+        return self._connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[QueueTransaction]:
+        """See `engine.store.Store`."""
+        with _translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            with _translated():
+                yield QueueTransaction(self._connection)
+                self._connection.execute("COMMIT")
+        except BaseException:
+            # After some faults SQLite has rolled back by itself already.
+            if self._connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the file and give the lock back."""
+        self._connection.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _lock(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreFault(f"cannot open {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise QueueBusy(f"{path.parent} is in use by another process, usually the running daemon") from None
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _translated():
+        if not path.exists():
+            # SQLite would create it readable to everyone.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        try:
+            _configure(connection)
+            migrate(connection)
+            # The first write makes the write-ahead log; its directory entry must survive a power cut like its content.
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(
+                    "INSERT INTO remembered VALUES ('opened', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+                )
+            _sync_directory(path.parent)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    connection.execute("PRAGMA synchronous = FULL")
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    if journal_mode != "wal" or synchronous != _SYNCHRONOUS_FULL:
+        raise StoreFault(
+            f"this SQLite gives journal_mode={journal_mode}, synchronous={synchronous} instead of wal and 2 (FULL): "
+            "accepted questionnaires would not survive a power cut; put the state directory on a local file system"
+        )
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn SQLite's and the system's errors into the store's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in _FULL_CODES:
+            raise StoreFull("the disk is full") from error
+        raise StoreFault(f"the queue cannot be used: {error}") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("the disk is full") from error
+        raise StoreFault(f"the queue cannot be used: {error}") from error

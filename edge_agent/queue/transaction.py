@@ -1,0 +1,245 @@
+"""The engine's transaction on SQLite; see `engine.store.StoreTransaction` for what each call promises."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from edge_agent.engine.effects import Accepted
+from edge_agent.engine.events import ChainPosition
+from edge_agent.engine.store import SequenceRange, StoredEnvelope, StoreFault
+from sync_protocol.bundle import frame_bytes
+from sync_protocol.envelope import NO_ID, Envelope
+from sync_protocol.head import Head
+from sync_protocol.receipt import SpanStatus
+from sync_protocol.statement import Statement
+
+# A time in the future of its own record means that the clock has gone back since: then the record does not count.
+_DUE = "(dispatch.envelope IS NULL OR dispatch.next_at <= :now OR dispatch.sent_at > :now)"
+_OPEN_WITH_DISPATCH = """
+    FROM envelope LEFT JOIN dispatch ON dispatch.envelope = envelope.number AND dispatch.destination = :destination
+    WHERE envelope.status IS NULL AND envelope.data IS NOT NULL
+"""
+_PLACE = "origin = ? AND epoch = ? AND sequence BETWEEN ? AND ?"
+_DUE_ROWS_MAX = 512
+"""More small envelopes than fit into one bundle."""
+
+
+class QueueTransaction:
+    """Reads and writes within one open transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    # The device's own chain.
+
+    def position(self) -> ChainPosition:
+        epochs = self._connection.execute("SELECT max(epoch) FROM chain").fetchone()
+        return ChainPosition(0, 0, NO_ID) if epochs[0] is None else self._position_of(epochs[0])
+
+    def start_epoch(self, epoch: int, *, reason: str, now: int) -> None:
+        newest = self._connection.execute("SELECT max(epoch) FROM chain").fetchone()[0]
+        if newest is not None and epoch <= newest:
+            raise StoreFault(f"epoch {epoch} does not follow epoch {newest}")
+        self._connection.execute("INSERT INTO chain VALUES (?, ?, ?)", (epoch, reason, now))
+
+    def epochs(self) -> Sequence[ChainPosition]:
+        rows = self._connection.execute("SELECT epoch FROM chain ORDER BY epoch").fetchall()
+        return [self._position_of(epoch) for (epoch,) in rows]
+
+    def _position_of(self, epoch: int) -> ChainPosition:
+        row = self._connection.execute(
+            "SELECT sequence, id FROM envelope WHERE own = 1 AND epoch = ? ORDER BY sequence DESC LIMIT 1",
+            (epoch,),
+        ).fetchone()
+        return ChainPosition(epoch, 0, NO_ID) if row is None else ChainPosition(epoch, row[0], row[1])
+
+    def accepted_before(self, key: bytes) -> Accepted | None:
+        row = self._connection.execute(
+            "SELECT epoch, first_sequence, last_sequence FROM submission WHERE key = ?", (key,)
+        ).fetchone()
+        return None if row is None else Accepted(0, row[0], row[1], row[2], repeated=True)
+
+    def remember_submission(self, key: bytes, accepted: Accepted, now: int) -> None:
+        self._connection.execute(
+            "INSERT INTO submission VALUES (?, ?, ?, ?, ?)",
+            (key, accepted.epoch, accepted.first_sequence, accepted.last_sequence, now),
+        )
+
+    # Envelopes, own and others'.
+
+    def add_envelope(self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int) -> bool:
+        added = self._connection.execute(
+            "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, carrier, data) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            (
+                envelope.id,
+                envelope.origin,
+                envelope.epoch,
+                envelope.sequence,
+                int(own),
+                len(envelope.data),
+                now,
+                carrier,
+                envelope.data,
+            ),
+        )
+        return added.rowcount > 0
+
+    def envelope_id(self, origin: bytes, epoch: int, sequence: int) -> bytes | None:
+        row = self._connection.execute(
+            "SELECT id FROM envelope WHERE origin = ? AND epoch = ? AND sequence = ? ORDER BY number LIMIT 1",
+            (origin, epoch, sequence),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def foreign_origins(self) -> frozenset[bytes]:
+        rows = self._connection.execute("SELECT DISTINCT origin FROM envelope WHERE own = 0 AND data IS NOT NULL")
+        return frozenset(bytes(origin) for (origin,) in rows)
+
+    def foreign_bytes(self) -> int:
+        row = self._connection.execute("SELECT sum(bytes) FROM envelope WHERE own = 0 AND data IS NOT NULL").fetchone()
+        return int(row[0] or 0)
+
+    # What the center has.
+
+    def mark(self, place: SequenceRange, status: SpanStatus, committed_at: int) -> int:
+        changed = self._connection.execute(
+            f"UPDATE envelope SET status = ?, committed_at = ? WHERE {_PLACE} "
+            "AND (status IS NOT ? OR committed_at IS NOT ?)",
+            (int(status), committed_at, *_place(place), int(status), committed_at),
+        )
+        if changed.rowcount:
+            self._connection.execute(
+                f"DELETE FROM dispatch WHERE envelope IN (SELECT number FROM envelope WHERE {_PLACE})", _place(place)
+            )
+        return changed.rowcount
+
+    def unmark(self, place: SequenceRange) -> int:
+        changed = self._connection.execute(
+            f"UPDATE envelope SET status = NULL, committed_at = NULL WHERE {_PLACE} "
+            "AND status IS NOT NULL AND data IS NOT NULL",
+            _place(place),
+        )
+        return changed.rowcount
+
+    def purged_count(self, place: SequenceRange) -> int:
+        row = self._connection.execute(
+            f"SELECT count(*) FROM envelope WHERE {_PLACE} AND data IS NULL", _place(place)
+        ).fetchone()
+        return int(row[0])
+
+    def purge_own(self, origin: bytes, *, watermark: int, now: int) -> int:
+        purged = self._connection.execute(
+            "UPDATE envelope SET data = NULL, purged_at = ? WHERE origin = ? AND own = 1 "
+            "AND status = ? AND committed_at <= ? AND data IS NOT NULL",
+            (now, origin, int(SpanStatus.COMMITTED), watermark),
+        )
+        return purged.rowcount
+
+    def drop_foreign(self, origin: bytes) -> int:
+        dropped = self._connection.execute(
+            "DELETE FROM envelope WHERE origin = ? AND own = 0 AND status IS NOT NULL", (origin,)
+        )
+        return dropped.rowcount
+
+    # Statements and heads.
+
+    def statement(self, kind: int, subject: bytes) -> bytes | None:
+        row = self._connection.execute(
+            "SELECT data FROM statement WHERE kind = ? AND subject = ?", (kind, subject)
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def statements(self, kind: int) -> Sequence[bytes]:
+        rows = self._connection.execute("SELECT data FROM statement WHERE kind = ? ORDER BY subject", (kind,))
+        return [bytes(data) for (data,) in rows]
+
+    def put_statement(self, statement: Statement) -> bool:
+        put = self._connection.execute(
+            "INSERT INTO statement VALUES (?, ?, ?, ?) ON CONFLICT (kind, subject) DO UPDATE "
+            "SET serial = excluded.serial, data = excluded.data WHERE excluded.serial > statement.serial",
+            (statement.kind, statement.subject, statement.serial, statement.data),
+        )
+        return put.rowcount > 0
+
+    def put_head(self, head: Head) -> bool:
+        put = self._connection.execute(
+            "INSERT INTO head VALUES (?, ?, ?, ?, ?) ON CONFLICT (origin, epoch) DO UPDATE "
+            "SET sequence = excluded.sequence, receipt_serial = excluded.receipt_serial, data = excluded.data "
+            "WHERE (excluded.sequence, excluded.receipt_serial) > (head.sequence, head.receipt_serial)",
+            (head.origin, head.epoch, head.sequence, head.receipt_serial, head.data),
+        )
+        return put.rowcount > 0
+
+    def heads(self) -> Sequence[bytes]:
+        return [bytes(data) for (data,) in self._connection.execute("SELECT data FROM head ORDER BY origin, epoch")]
+
+    # Sending.
+
+    def due(self, destination: bytes, now: int, *, bytes_max: int) -> Sequence[StoredEnvelope]:
+        rows = self._connection.execute(
+            "SELECT envelope.number, envelope.id, envelope.origin, coalesce(dispatch.attempts, 0), envelope.data "
+            f"{_OPEN_WITH_DISPATCH} AND {_DUE} ORDER BY envelope.own DESC, envelope.number LIMIT {_DUE_ROWS_MAX}",
+            {"destination": destination, "now": now},
+        )
+        chosen: list[StoredEnvelope] = []
+        room = bytes_max
+        # The cursor is left early on purpose: rows that do not fit are never read.
+        for number, envelope_id, origin, attempts, data in rows:
+            room -= frame_bytes(len(data))
+            if chosen and room < 0:
+                break
+            chosen.append(StoredEnvelope(number, bytes(envelope_id), bytes(origin), attempts, bytes(data)))
+        rows.close()
+        return chosen
+
+    def next_due_at(self, destination: bytes) -> int | None:
+        row = self._connection.execute(
+            "SELECT min(next_at) FROM dispatch WHERE destination = ?", (destination,)
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def note_sent(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
+        self._connection.executemany(
+            "INSERT INTO dispatch VALUES (?, ?, 1, ?, ?, 0) ON CONFLICT (envelope, destination) DO UPDATE "
+            "SET attempts = attempts + 1, sent_at = excluded.sent_at, next_at = excluded.next_at, settled = 0",
+            [(number, destination, now, next_at) for number in numbers],
+        )
+
+    def note_answered(self, destination: bytes, numbers: Iterable[int], *, next_at: int) -> None:
+        self._connection.executemany(
+            "UPDATE dispatch SET settled = 1, next_at = ? WHERE envelope = ? AND destination = ?",
+            [(next_at, number, destination) for number in numbers],
+        )
+
+    def forget_attempts(self, now: int) -> None:
+        self._connection.execute("UPDATE dispatch SET settled = 1, next_at = ? WHERE settled = 0", (now,))
+
+    def forget_dispatches(self, destination: bytes) -> int:
+        forgotten = self._connection.execute(
+            "DELETE FROM dispatch WHERE destination = ? AND envelope IN "
+            "(SELECT number FROM envelope WHERE status IS NULL AND data IS NOT NULL)",
+            (destination,),
+        )
+        return forgotten.rowcount
+
+    # What the device remembers of its own affairs.
+
+    def number(self, name: str) -> int | None:
+        row = self._connection.execute("SELECT value FROM remembered WHERE name = ?", (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def put_number(self, name: str, value: int) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO remembered VALUES (?, ?)", (name, value))
+
+    def oldest_open_at(self) -> int | None:
+        row = self._connection.execute(
+            "SELECT received_at FROM envelope WHERE status IS NULL AND data IS NOT NULL AND own = 1 "
+            "ORDER BY own DESC, number LIMIT 1"
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+
+def _place(place: SequenceRange) -> tuple[bytes, int, int, int]:
+    return place.origin, place.epoch, place.first, place.last

@@ -1,0 +1,229 @@
+"""Every golden vector through our readers: what must come out does, and every mistake gets its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sync_protocol import dictionary
+from sync_protocol.bundle import read_bundle
+from sync_protocol.content import decode_content
+from sync_protocol.envelope import Envelope, parse_envelope
+from sync_protocol.errors import ProtocolError
+from sync_protocol.head import parse_head
+from sync_protocol.identity import Trust, read_device_certificate, read_recipient_key
+from sync_protocol.keys import RecipientPrivateKey, VerifyingKey
+from sync_protocol.receipt import read_receipt
+from sync_protocol.records import EnrolmentRequest, Provisioning, check_request, decode_record
+from sync_protocol.statement import Statement, parse_statement
+
+Values = dict[str, Any]
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+INDEX: Values = json.loads((VECTORS / "index.json").read_text(encoding="utf-8"))
+TABLET = VerifyingKey(bytes.fromhex(INDEX["signers"]["tablet"]["public_key"]))
+CENTER = RecipientPrivateKey(bytes.fromhex(INDEX["recipient"]["seed"]))
+
+
+def _trust() -> Trust:
+    trust = Trust(bytes.fromhex(INDEX["signers"]["root"]["public_key"]))
+    for name in ("certificates", "receipts", "content"):
+        trust = trust.learn(parse_statement((VECTORS / f"valid/key_for_{name}.bin").read_bytes()))
+    return trust
+
+
+def _envelope_fields(envelope: Envelope) -> Values:
+    return {
+        "id": envelope.id.hex(),
+        "version": envelope.version,
+        "suite": envelope.suite,
+        "kind": envelope.kind,
+        "recipient": envelope.recipient.hex(),
+        "origin": envelope.origin.hex(),
+        "epoch": envelope.epoch,
+        "sequence": envelope.sequence,
+        "previous_id": envelope.previous_id.hex(),
+    }
+
+
+def _read_envelope(data: bytes) -> Values:
+    envelope = parse_envelope(data)
+    envelope.verify(TABLET)
+    content = envelope.open(CENTER)
+    metadata, body = decode_content(content)
+    return _envelope_fields(envelope) | {
+        "coding": content[1],
+        "content_bytes": len(content),
+        "metadata": msgspec.to_builtins(metadata),
+        "body_bytes": len(body),
+        "body_sha256": sha256(body).hexdigest(),
+    }
+
+
+def _read_unopenable(data: bytes) -> Values:
+    envelope = parse_envelope(data)
+    envelope.verify(TABLET)
+    with pytest.raises(ProtocolError) as refusal:
+        envelope.open(CENTER)
+    return _envelope_fields(envelope) | {"fault": refusal.value.fault.value}
+
+
+def _read_content(data: bytes) -> Values:
+    metadata, body = decode_content(data)
+    return {"metadata": metadata, "body": body}
+
+
+def _read_head(data: bytes) -> Values:
+    head = parse_head(data)
+    head.verify(TABLET)
+    return {
+        "origin": head.origin.hex(),
+        "epoch": head.epoch,
+        "sequence": head.sequence,
+        "last_id": head.last_id.hex(),
+        "receipt_serial": head.receipt_serial,
+        "stated_at": head.stated_at,
+    }
+
+
+def _checked(data: bytes) -> tuple[Statement, Values]:
+    statement = parse_statement(data)
+    _trust().check(statement)
+    return statement, {
+        "kind": statement.kind,
+        "signer": statement.signer.hex(),
+        "subject": statement.subject.hex(),
+        "serial": statement.serial,
+        "body_sha256": sha256(statement.body).hexdigest(),
+    }
+
+
+def _read_receipt(data: bytes) -> Values:
+    statement, fields = _checked(data)
+    receipt = read_receipt(statement)
+    spans = [
+        {
+            "epoch": span.epoch,
+            "first": span.first,
+            "last": span.last,
+            "last_id": span.last_id.hex(),
+            "status": span.status.value,
+            "marks": [[mark.count, mark.committed_at] for mark in span.marks],
+        }
+        for span in receipt.spans
+    ]
+    return fields | {"watermark": receipt.watermark, "spans": spans}
+
+
+def _read_device_certificate(data: bytes) -> Values:
+    statement, fields = _checked(data)
+    device = read_device_certificate(statement)
+    return fields | {
+        "public_key": device.public_key.hex(),
+        "role": device.role.value,
+        "standing": device.standing.value,
+        "issued_at": device.issued_at,
+        "device_name": device.name,
+    }
+
+
+def _read_key_certificate(data: bytes) -> Values:
+    statement, fields = _checked(data)
+    return fields | {"usage": int(_trust().learn(statement).keys[statement.subject].usage)}
+
+
+def _read_recipient_key(data: bytes) -> Values:
+    statement, fields = _checked(data)
+    assert read_recipient_key(statement).public_bytes == CENTER.public_key.public_bytes
+    return fields
+
+
+def _read_bundle(data: bytes) -> Values:
+    contents = read_bundle(data)
+    assert contents.intact
+    return {"frames": [[frame.type.value, sha256(frame.payload).hexdigest()] for frame in contents.frames]}
+
+
+def _read_request(data: bytes) -> Values:
+    request = decode_record(data, EnrolmentRequest)
+    role = check_request(request)
+    return {"device": request.device.hex(), "role": role.value, "device_name": request.name}
+
+
+def _read_provisioning(data: bytes) -> Values:
+    record = decode_record(data, Provisioning)
+    return {
+        "device": record.device,
+        "root_key": record.root_key,
+        "recipient_key": record.recipient_key,
+        "statements": [sha256(statement).hexdigest() for statement in record.statements],
+    }
+
+
+READERS: dict[str, Callable[[bytes], Values]] = {
+    "envelope": _read_envelope,
+    "envelope_unopenable": _read_unopenable,
+    "content": _read_content,
+    "head": _read_head,
+    "statement": lambda data: _checked(data)[1],
+    "receipt": _read_receipt,
+    "device_certificate": _read_device_certificate,
+    "key_certificate": _read_key_certificate,
+    "recipient_key": _read_recipient_key,
+    "bundle": _read_bundle,
+    "enrolment_request": _read_request,
+    "provisioning": _read_provisioning,
+}
+
+
+def _named(vectors: list[Values]) -> list[Any]:
+    return [pytest.param(vector, id=vector["name"]) for vector in vectors]
+
+
+@pytest.mark.parametrize("vector", _named(INDEX["valid"]))
+def test_valid_vector_is_read_as_the_index_says(vector: Values) -> None:
+    assert READERS[vector["reader"]]((VECTORS / vector["file"]).read_bytes()) == vector["expect"]
+
+
+@pytest.mark.parametrize("vector", _named([one for one in INDEX["malformed"] if "fault" in one]))
+def test_malformed_vector_is_refused_with_its_fault(vector: Values) -> None:
+    with pytest.raises(ProtocolError) as refusal:
+        READERS[vector["reader"]]((VECTORS / vector["file"]).read_bytes())
+    assert refusal.value.fault == vector["fault"]
+
+
+@pytest.mark.parametrize("vector", _named([one for one in INDEX["malformed"] if "fault" not in one]))
+def test_damaged_bundle_yields_exactly_what_the_index_says(vector: Values) -> None:
+    contents = read_bundle((VECTORS / vector["file"]).read_bytes())
+    expected = vector["expect"]
+    assert [[frame.type.value, sha256(frame.payload).hexdigest()] for frame in contents.frames] == expected["frames"]
+    assert [[skipped.offset, skipped.length] for skipped in contents.skipped] == expected["skipped"]
+    assert contents.complete == expected["complete"]
+    assert not contents.intact
+
+
+def test_withdrawn_key_is_no_longer_trusted() -> None:
+    withdrawn = parse_statement((VECTORS / "valid/key_withdrawn.bin").read_bytes())
+    late = parse_statement((VECTORS / "valid/statement_of_reserved_kind_40.bin").read_bytes())
+    _trust().check(late)
+    with pytest.raises(ProtocolError, match="untrusted_signer"):
+        _trust().learn(withdrawn).check(late)
+
+
+def test_dictionary_of_sealed_envelopes_is_kept_for_ever() -> None:
+    data = (VECTORS / INDEX["dictionary"]).read_bytes()
+    assert dictionary.DICTIONARIES[sha256(data).digest()[:8]] == data
+
+
+def test_every_file_is_in_the_index() -> None:
+    listed = {vector["file"] for vector in INDEX["valid"] + INDEX["malformed"]}
+    present = {
+        str(path.relative_to(VECTORS)) for folder in ("valid", "malformed") for path in (VECTORS / folder).iterdir()
+    }
+    assert listed == present
