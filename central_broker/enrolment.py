@@ -74,7 +74,7 @@ class Issuers:
 
 def check_enrolment_request(request: EnrolmentRequest) -> CheckedRequest | Refused:
     """Verify everything that a request claims; it may be hostile."""
-    again = "make the request on the device anew with `edge-agent enrol-request` and bring that file"
+    again = "make the request on the device anew with `edge-agent enrol request` and bring that file"
     if len(request.tls_request) > TLS_REQUEST_CHARACTERS_MAX:
         return Refused("the request's TLS part is far too long", again)
     try:
