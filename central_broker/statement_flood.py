@@ -1,7 +1,7 @@
 """What every device shall know besides its receipts: keys, and which devices no longer stand as active.
 
-One retained bundle on the statements topic. It is a shortcut, as all retained messages are: carriers pass statements on,
-and a new provisioning holds the keys too.
+One retained bundle on the statements topic. It is a shortcut, as all retained messages are: carriers pass statements
+on, and a new provisioning holds the keys too.
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ A new center, from nothing to the first tablet:
 @click.pass_context
 def main(context: click.Context, center: Path, passphrase_file: Path | None) -> None:
     """The census center: takes in what tablets seal, and answers with signed receipts."""
+    # The database holds people's answers: what is made here is for the center's user and group.
+    os.umask(0o027)
     context.obj = CenterContext(center.absolute(), passphrase_file, dict(os.environ))
 
 

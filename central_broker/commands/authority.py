@@ -53,6 +53,7 @@ def init(
 
     An existing center.toml is kept and used. An existing authority is never touched.
     """
+    text = None
     if center.file.exists():
         if any((addresses, port, center_port, database, broker_user, protection)):
             fail(f"{center.file} exists already", "leave the options out to use it as it is, or edit it")
@@ -76,14 +77,15 @@ def init(
             chosen["secrets.passphrase_file"] = str(center.passphrase_file.absolute())
         text = sample_configuration(center.center, chosen)
         configuration = parse_configuration(text, center.center)
-        center.center.mkdir(parents=True, exist_ok=True)
-        write_durably(center.file, text.encode())
     sources = center.sources(configuration.secrets.passphrase_file, confirm=True)
-    if configuration.secrets.protection == Protection.PASSPHRASE:
+    if Protection(configuration.secrets.protection) is Protection.PASSPHRASE:
         passphrase = sources.passphrase()
         check_new_passphrase(passphrase)
         # It was asked for once; every folder of secrets is sealed with the same.
         sources = PassphraseSources({}, known=passphrase)
+    if text is not None:  # only now: a passphrase that is refused leaves nothing behind
+        center.center.mkdir(parents=True, exist_ok=True)
+        write_durably(center.file, text.encode())
     files = CenterFiles(configuration, sources)
     record = create_center(files, now())
     with center.storage():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ class CenterContext:
         if given is None and not self.environment.get("CENSUS_PASSPHRASE_FILE"):
             credentials = self.environment.get("CREDENTIALS_DIRECTORY")
             given = None if credentials and (Path(credentials) / "passphrase").exists() else configured
-        terminal = click.get_text_stream("stdin").isatty()
+        terminal = sys.stdin.isatty()
         return PassphraseSources(self.environment, file=given, prompt=ask if terminal else None)
 
     @contextmanager
@@ -116,4 +117,4 @@ def find_device(storage: Storage, text: str) -> DeviceRecord:
         if found:
             ids = ", ".join(device.device.hex() for device in found[:5])
             fail(f"{text!r} is more than one device: {ids}", "give the whole id", exit_status=EXIT_USAGE)
-    fail(f"no device {text!r} is known", "central-broker devices list shows them all", exit_status=EXIT_USAGE)
+    return fail(f"no device {text!r} is known", "central-broker devices list shows them all", exit_status=EXIT_USAGE)

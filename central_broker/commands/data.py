@@ -112,7 +112,8 @@ def completeness(center: CenterContext, device: str | None, incomplete: bool, as
         print_line(f"never heard of: {one.name} ({one.device.hex()})")
     print_line(
         f"together: {totals.envelopes_committed} envelopes committed, {totals.questionnaires} questionnaires, "
-        f"{totals.envelopes_held + totals.questionnaires_unreadable} held, {totals.parts_waiting} waiting for their parts"
+        f"{totals.envelopes_held + totals.questionnaires_unreadable} held, "
+        f"{totals.parts_waiting} waiting for their parts"
     )
     said = f"{as_time(watermark):%Y-%m-%d %H:%M:%S} UTC" if watermark else "none: tablets keep everything"
     print_line(f"backed up to: {said}")

@@ -149,4 +149,7 @@ def _say(done: Backup, as_json: bool) -> None:
         return
     if done.file is not None:
         print_line(f"Copy: {done.file} ({done.bytes} bytes, checked)")
+    if done.reached == 0:
+        print_line("Nothing is committed yet.")
+        return
     print_line(f"Backed up to {as_time(done.reached):%Y-%m-%d %H:%M:%S} UTC; {done.receipts} devices are told.")
