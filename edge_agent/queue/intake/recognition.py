@@ -9,7 +9,7 @@ import re
 import uuid
 import xml.sax.handler
 import xml.sax.xmlreader
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
@@ -22,8 +22,8 @@ from sync_protocol.limits import JSON_DEPTH_MAX, NAME_CHARACTERS_MAX
 
 _META: Final = "meta"
 _INSTANCE_ID: Final = "instanceID"
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+_STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
+"""A string that never ends reaches to the end of the text, so that every byte is looked at once only."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ def _guess(body: bytes) -> str:
 
 
 class _JsonHints(msgspec.Struct):
-    form: msgspec.Raw = field(default_factory=msgspec.Raw)
-    form_version: msgspec.Raw = field(default_factory=msgspec.Raw)
-    instance_id: msgspec.Raw = field(default_factory=msgspec.Raw)
-    instanceID: msgspec.Raw = field(default_factory=msgspec.Raw)  # the spelling of OpenRosa
-    meta: msgspec.Raw = field(default_factory=msgspec.Raw)
+    form: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    form_version: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    instance_id: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    instanceID: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)  # the spelling of OpenRosa
+    meta: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 def _read_json(body: bytes) -> _Found | Unacceptable:
@@ -122,10 +122,15 @@ def _text(raw: msgspec.Raw) -> str:
 
 
 def _depth(body: bytes) -> int:
+    """Return how deep the brackets are nested; counting ends beyond the limit."""
     depth = deepest = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
+    for found in _STRING_OR_BRACKET.finditer(body):
+        token = found.group() if found.end() - found.start() == 1 else b'"'
+        if token != b'"':
+            depth += 1 if token in b"[{" else -1
+            deepest = max(deepest, depth)
+            if deepest > JSON_DEPTH_MAX:
+                break
     return deepest
 
 
