@@ -54,8 +54,10 @@ class _Found:
     instance_id: str = ""
 
 
-def recognise(raw: RawSubmission, *, default_form: str, bytes_max: int, now: int) -> Questionnaire | Unacceptable:
-    """Return the questionnaire. A questionnaire that brings no instance id is given a new one."""
+def recognise(
+    raw: RawSubmission, *, default_form: str, bytes_max: int, now: int, new_instance_id: str = ""
+) -> Questionnaire | Unacceptable:
+    """Return the questionnaire. One that brings no instance id is given `new_instance_id`, or a random one."""
     if not raw.body.strip():
         return Unacceptable("there is nothing in it", "submit the filled form")
     if len(raw.body) > bytes_max:
@@ -76,7 +78,7 @@ def recognise(raw: RawSubmission, *, default_form: str, bytes_max: int, now: int
     if not form:
         remedy = 'name the form: --form, the root element\'s id attribute, a member "form", or intake.default_form'
         return Unacceptable("it does not say which form it is", remedy)
-    instance_id = raw.instance_id or found.instance_id or f"uuid:{uuid.uuid4()}"
+    instance_id = raw.instance_id or found.instance_id or new_instance_id or f"uuid:{uuid.uuid4()}"
     form_version = raw.form_version or found.form_version
     for what, text in (("form", form), ("form version", form_version), ("instance id", instance_id)):
         if len(text) > NAME_CHARACTERS_MAX or not text.isprintable():
