@@ -128,7 +128,9 @@ class OutboundSession:
                 self._link.far_end, flight.numbers, next_at=now + self._receipt_wait(flight.attempts)
             )
         else:
-            transaction.note_answered(self._link.far_end, flight.numbers, next_at=now + self._settings.refusal_wait)
+            transaction.note_answered(
+                self._link.far_end, flight.numbers, next_at=now + self._refusal_wait(flight.attempts)
+            )
             # Heads may have been in it; they go with the next bundle.
             self._stated = frozenset()
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
@@ -146,6 +148,9 @@ class OutboundSession:
             if spoken_for <= _BYTES_BESIDE_ENVELOPES_MAX:
                 room = self._bundle_bytes - spoken_for
                 envelopes = transaction.due(self._link.far_end, now, bytes_max=room)
+            if any(envelope.attempts for envelope in envelopes):
+                # What is sent again was lost, and a head may have been lost with it.
+                self._stated = frozenset()
             frames.extend(Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes)
             if not frames:
                 break
@@ -223,6 +228,13 @@ class OutboundSession:
             self._bundle_bytes = min(self._link.bundle_bytes_max, self._bundle_bytes * 2)
 
     def _receipt_wait(self, attempts: int) -> int:
-        """Double with each attempt, up to the limit, give or take a quarter, so that devices do not fall into step."""
-        wait = min(self._settings.receipt_wait << min(attempts - 1, 16), self._settings.receipt_wait_max)
-        return int(wait * (0.75 + 0.5 * self._randomness()))
+        return self._growing(self._settings.receipt_wait, self._settings.receipt_wait_max, attempts)
+
+    def _refusal_wait(self, attempts: int) -> int:
+        return self._growing(self._settings.refusal_wait, self._settings.receipt_wait, attempts)
+
+    def _growing(self, first: int, longest: int, attempts: int) -> int:
+        """Double with each attempt, up to the longest, give or take a quarter, so that devices do not fall into
+        step.
+        """
+        return int(min(first << min(attempts - 1, 16), longest) * (0.75 + 0.5 * self._randomness()))
