@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import secrets as randomness
 from pathlib import Path
@@ -53,30 +55,24 @@ def init(
 
     An existing center.toml is kept and used. An existing authority is never touched.
     """
+    options: dict[str, Value | None] = {
+        "broker.names": addresses or None,
+        "broker.listen_address": _listen_address(addresses),
+        "broker.port": port,
+        "broker.center_port": center_port,
+        "database.url": database,
+        "broker.user": broker_user,
+        "secrets.protection": protection,
+    }
+    chosen = {key: value for key, value in options.items() if value is not None}
     text = None
-    if center.file.exists():
-        if any((addresses, port, center_port, database, broker_user, protection)):
-            fail(f"{center.file} exists already", "leave the options out to use it as it is, or edit it")
-        configuration = center.configuration()
-    else:
-        chosen: dict[str, Value] = {"consumer.group": f"center-{randomness.token_hex(8)}"}
-        if addresses:
-            chosen["broker.names"] = addresses
-            chosen["broker.listen_address"] = (
-                addresses[0] if addresses[0][-1].isdigit() or ":" in addresses[0] else "::"
-            )
-        options = {
-            "broker.port": port,
-            "broker.center_port": center_port,
-            "database.url": database,
-            "broker.user": broker_user,
-            "secrets.protection": protection,
-        }
-        chosen |= {key: value for key, value in options.items() if value is not None}
-        if center.passphrase_file is not None:
-            chosen["secrets.passphrase_file"] = str(center.passphrase_file.absolute())
-        text = sample_configuration(center.center, chosen)
+    if not center.file.exists():
+        text = _new_configuration(center, chosen)
         configuration = parse_configuration(text, center.center)
+    elif chosen:
+        fail(f"{center.file} exists already", "leave the options out to use it as it is, or edit it")
+    else:
+        configuration = center.configuration()
     sources = center.sources(configuration.secrets.passphrase_file, confirm=True)
     if Protection(configuration.secrets.protection) is Protection.PASSPHRASE:
         passphrase = sources.passphrase()
@@ -90,18 +86,35 @@ def init(
     record = create_center(files, now())
     with center.storage():
         pass  # makes the tables, so that a wrong database address shows now
+    _say_made(center, files, record.root_key, as_json)
+
+
+def _listen_address(addresses: tuple[str, ...]) -> str | None:
+    """The first IP address; with names only, every address of this machine."""
+    for address in addresses:
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(address))
+    return "::" if addresses else None
+
+
+def _new_configuration(center: CenterContext, chosen: dict[str, Value]) -> str:
+    drawn: dict[str, Value] = {"consumer.group": f"center-{randomness.token_hex(8)}"}
+    if center.passphrase_file is not None:
+        drawn["secrets.passphrase_file"] = str(center.passphrase_file.absolute())
+    return sample_configuration(center.center, chosen | drawn)
+
+
+def _say_made(center: CenterContext, files: CenterFiles, root_key: str, as_json: bool) -> None:
     root = files.authority_secrets.file("root")
     if as_json:
-        print_json({"center": center.center, "configuration": center.file, "root_key": record.root_key, "root": root})
+        print_json({"center": center.center, "configuration": center.file, "root_key": root_key, "root": root})
         return
     print_line(f"The center is made: {center.file}")
-    print_line(f"Root key of the authority (write it down; every tablet stands on it): {record.root_key}")
+    print_line(f"Root key of the authority (write it down; every tablet stands on it): {root_key}")
     print_line("")
     print_line("Now, in this order:")
-    print_line(f"  1. Copy {configuration.directories.secrets} and {files.state} to two safe places,")
-    print_line(
-        "     and the passphrase to a third. Without the recipient key, nothing that tablets seal can be opened."
-    )
+    print_line(f"  1. Copy {files.configuration.directories.secrets} and {files.state} to two safe places, and the")
+    print_line("     passphrase to a third. Without the recipient key, nothing that tablets seal can be opened.")
     print_line(f"  2. Move {root} offline. It is needed again only for `keys rotate receipt`.")
     print_line("  3. central-broker broker, and start mosquitto as it says.")
     print_line("  4. central-broker forms add FORM for every form of the census.")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -273,3 +275,68 @@ def test_nothing_of_the_center_is_open_to_other_users(installed: Installed) -> N
         assert all((Path(folder) / name).stat().st_mode & 0o077 == 0 for name in names)
     for path in (*state.glob("census.sqlite3*"), *(installed.commands.folder / "backup").iterdir()):
         assert path.stat().st_mode & 0o007 == 0, path
+
+
+def test_a_killed_consumer_is_started_again_and_its_siblings_go_on(installed: Installed) -> None:
+    commands = installed.commands
+    commands.run("broker")
+    ports = (installed.port, installed.center_port)
+    log = commands.folder / "consume.log"
+    with (
+        running_mosquitto(commands.folder / "broker" / "mosquitto.conf", *ports),
+        commands.service("consume", "--processes", "2") as service,
+    ):
+        _eventually(lambda: log.read_text().count("connected to the broker") == 2)
+        children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
+        assert len(children) == 2
+        os.kill(int(children[0]), signal.SIGKILL)
+        _eventually(lambda: log.read_text().count("connected to the broker") == 3)
+        assert Path(f"/proc/{children[1]}").exists()
+    assert not Path(f"/proc/{children[1]}").exists()
+
+
+def test_a_center_on_postgresql_leaves_the_backup_to_the_site_and_records_it(
+    tmp_path: Path, quick_postgresql_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = urlsplit(quick_postgresql_dsn)
+    url = parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()
+    monkeypatch.setenv("PGPASSWORD", parts.password or "")
+    commands = CenterCommands(tmp_path / "center")
+    assert "pgpass" in commands.refuse(
+        "--passphrase-file", commands.passphrase, "init", "--database", quick_postgresql_dsn
+    )
+    commands.run("--passphrase-file", commands.passphrase, "init", "--database", url)
+    commands.run("enrol", EnrollingDevice("tablet").write_request(tmp_path / "request.json"))
+    assert [one["name"] for one in commands.json("devices", "list")] == ["tablet"]
+    assert "backup wrap" in commands.refuse("backup", "run")
+    commands.run("backup", "wrap", "--", "true")
+
+
+def test_what_is_held_for_its_form_is_shown_without_content_and_committed_on_retry(installed: Installed) -> None:
+    commands = installed.commands
+    device = EnrollingDevice("tablet 17")
+    provisioning = installed.enrol(device)
+    commands.run("broker")
+    client = TryingClient(
+        strict_context(*device.write_tls_files(installed.folder / "device", provisioning)), device.device.hex()
+    )
+    ports = (installed.port, installed.center_port)
+    with running_mosquitto(commands.folder / "broker" / "mosquitto.conf", *ports), commands.service("consume"):
+        log = commands.folder / "consume.log"
+        _eventually(lambda: "connected to the broker" in log.read_text())
+        assert client.connect(installed.port) == "Success"
+        client.publish(up_topic(device.device), _sealed_bundle(device, provisioning, 2))
+        _eventually(lambda: commands.json("completeness")["totals"]["envelopes_held"] == 2)
+        client.close()
+    held = commands.json("held", "list", "--reason", "unknown_form")["held"]
+    assert sorted((one["sequence"], one["origin"]) for one in held) == [
+        (1, device.device.hex()),
+        (2, device.device.hex()),
+    ]
+    shown = commands.run("held", "show", held[0]["id"][:12])
+    assert "unknown_form" in shown
+    assert "persons" not in shown
+    assert commands.json("forms", "add", "household")["held_as_unknown_form"] == 2
+    assert commands.json("held", "retry", "--reason", "unknown_form") == {"committed": 2, "duplicates": 0, "held": 0}
+    assert commands.json("completeness", "tablet 17")["devices"][0]["committed"] == 2
+    assert "nothing is held" in commands.run("held", "list")
