@@ -6,17 +6,29 @@ opens and judges it with the real protocol, and signs real receipts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count, groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edge_agent.engine.effects import Accepted, Effect, Notice, Refused, Send
 from edge_agent.engine.engine import Engine
-from edge_agent.engine.events import BundleArrived, Event, LinkDown, LinkUp, Settled, Started, Submission, Submitted
-from edge_agent.engine.events import TimePassed as TimePassed
+from edge_agent.engine.events import (
+    BundleArrived,
+    Event,
+    LinkDown,
+    LinkUp,
+    Settled,
+    Started,
+    Submission,
+    Submitted,
+    TimePassed,
+)
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape, center_mailbox
 from edge_agent.engine.settings import EngineSettings
@@ -85,6 +97,14 @@ def questionnaire(body: bytes = b'{"persons":[]}', instance_id: str = "uuid:1") 
 
 def key_of(text: str) -> bytes:
     return sha256(b"key " + text.encode()).digest()
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """Yield a folder for tests of many steps that end no process: in memory where there is such a file system."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @dataclass
@@ -186,6 +206,27 @@ class Device:
     def receive(self, *statements: Statement | Frame) -> list[Effect]:
         frames = [one if isinstance(one, Frame) else Frame(FrameType.STATEMENT, one.data) for one in statements]
         return self.step(BundleArrived(self.link, write_bundle(frames)))
+
+    def receive_on_new_link(self, *spans: Span) -> None:
+        """Bring a receipt newer than every one before, on a link of its own."""
+        self.link_up()
+        serial = next(self.requests) + 1_000_000
+        self.receive(receipt(self, *spans, serial=serial))
+        self.link_down()
+
+    def receive_damaged(self, *statements: Statement) -> list[Effect]:
+        """Bring a bundle whose first frame is rotten."""
+        data = bytearray(write_bundle(Frame(FrameType.STATEMENT, one.data) for one in statements))
+        data[60] ^= 1
+        return self.step(BundleArrived(self.link, bytes(data)))
+
+    def step_quietly(self) -> list[Effect]:
+        """Let time pass and settle at once whatever is sent; return the effects of the last step."""
+        effects = self.step(TimePassed())
+        while waiting := sends(effects):
+            for send in waiting:
+                effects = self.step(Settled(send.link_key, send.token, True))
+        return effects
 
     def notices(self, event: str) -> list[Notice]:
         return [effect for effect in self.effects if isinstance(effect, Notice) and effect.event == event]
