@@ -27,12 +27,20 @@ _IN_FLIGHT_MAX: Final = 32
 @json_option
 @click.pass_context
 def command(context: click.Context, files: tuple[Path, ...], form: str, form_version: str, as_json: bool) -> None:
-    """Submit questionnaires: XForm XML or JSON, one a FILE; .jsonl (or .jsonl.gz) has one a line; of a folder, all
-    files.
+    """Submit questionnaires: XForm XML or JSON, one in each FILE.
 
-    Each is acknowledged only when it is sealed and safe on disk. Submitting the same file again changes nothing,
-    so after any
-    trouble simply repeat the command. Exit status 1 when something was refused.
+    A FILE that ends in .jsonl (or .jsonl.gz) holds one on each line; of a folder, all files in it are taken. Each is
+    acknowledged only when it is sealed and safe on disk. Submitting the same file again changes nothing: after any
+    trouble simply repeat the command.
+
+    \b
+    Examples:
+      edge-agent submit household-17.xml
+      edge-agent submit --form household --form-version 2021 answers/
+      edge-agent submit --json day-3.jsonl.gz
+
+    Exit status 0: all accepted; 1: something was refused, or the daemon does not run; 2: the configuration or the
+    command is wrong.
     """
     configuration = configured(context)
     path = configuration.device.runtime_directory / SUBMIT_SOCKET_NAME
@@ -42,7 +50,7 @@ def command(context: click.Context, files: tuple[Path, ...], form: str, form_ver
             outcome = _Outcome(as_json)
             _submit_all(client, files, members, outcome)
     except (FileNotFoundError, ConnectionRefusedError):
-        fail(f"the daemon does not run: nobody listens at {path}", "systemctl start edge-agent, then submit again")
+        fail(f"the daemon does not run: nobody listens at {path}", "sudo systemctl start edge-agent, then submit again")
     except PermissionError:
         fail(
             f"this user may not use {path}", f"become a member of the group {configuration.intake.submit_socket_group}"
