@@ -39,7 +39,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
 _STYLES: Final = {Verdict.OK: "green", Verdict.NOTE: "", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Find what is wrong, and what to do.")
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
@@ -53,7 +53,7 @@ def command(context: click.Context, as_json: bool) -> None:
     Each finding has a verdict:
       ok        as it should be
       note      good to know
-      warning   works, but somebody should look; also what is normal in the field, such as being without a link
+      warning   somebody should look; also what is normal in the field (no link)
       problem   does not work until the remedy is applied
 
     \b

@@ -19,7 +19,7 @@ DAEMON_USER: Final = "edge-agent"
 """Whom the packaged service runs as (systemd/sysusers.d)."""
 
 
-@click.group("enrol")
+@click.group("enrol", short_help="Make this device known to the center.")
 def command() -> None:
     """Make this device known to the census center.
 
@@ -29,13 +29,13 @@ def command() -> None:
     \b
     Once for each device:
       sudo edge-agent enrol request --name "tablet 17"
-      ... take request.json to the center, which answers with a provisioning file ...
+      (take request.json to the center, which answers with provisioning.json)
       sudo edge-agent enrol install /media/stick/provisioning.json
       sudo edge-agent doctor
     """
 
 
-@command.command()
+@command.command(short_help="Make keys and the request for the center.")
 @click.option("--name", required=True, help='What people call the device, for example "tablet 17".')
 @click.option(
     "--role",
@@ -82,7 +82,7 @@ def request(context: click.Context, name: str, role: str, as_json: bool) -> None
     print_line("then install what it gives back: sudo edge-agent enrol install provisioning.json")
 
 
-@command.command()
+@command.command(short_help="Put the center's answer in place.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @json_option
 @click.pass_context

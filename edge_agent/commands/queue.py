@@ -21,10 +21,10 @@ def command() -> None:
     \b
     An envelope is in one of these states:
       waiting        not sent yet
-      sent           sent; the center's receipt is awaited, and without one it is sent again
-      synchronised   the census database has it since the sync mark; kept until the center's backup has it too
+      sent           the center's receipt is awaited; without one it is sent again
+      synchronised   in the census database; kept until its backup has it too
       purged         synchronised, and its bytes dropped
-      held           the center has it and could not use it: ask there (central-broker held list)
+      held           the center could not use it: ask there
     """
 
 

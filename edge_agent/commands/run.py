@@ -8,7 +8,7 @@ from edge_agent.commands.context import configured
 from operations.console import EXIT_FAILED, fail
 
 
-@click.command("run")
+@click.command("run", short_help="Run the daemon, as systemd does.")
 @click.pass_context
 def command(context: click.Context) -> None:
     """Run the daemon in the foreground, as the systemd service does.
@@ -19,7 +19,7 @@ def command(context: click.Context) -> None:
     \b
     Examples:
       sudo systemctl start edge-agent                    the usual way
-      journalctl -u edge-agent CENSUS_EVENT=committed    what the census database took, and when
+      journalctl -u edge-agent CENSUS_EVENT=committed    what the database took
       journalctl -u edge-agent -p warning                what went wrong
       sudo -u edge-agent edge-agent run                  by hand, to watch it
 

@@ -9,7 +9,7 @@ import click
 from edge_agent.configuration import sample_configuration
 
 
-@click.command("sample-configuration")
+@click.command("sample-configuration", short_help="Print a configuration to start from.")
 def command() -> None:
     """Print a configuration file with every key explained.
 

@@ -26,7 +26,7 @@ _WORDS: Final = {
 }
 
 
-@click.command("status")
+@click.command("status", short_help="Show how the device and its queue stand.")
 @click.option("--watch", is_flag=True, help="Show it live, until Ctrl-C.")
 @json_option
 @click.pass_context
