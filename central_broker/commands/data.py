@@ -13,9 +13,12 @@ from operations.console import EXIT_USAGE, fail, print_json, print_line, print_t
 from sync_protocol.statement import parse_statement
 
 
-@click.group()
-def forms() -> None:
-    """The forms that are accepted; a questionnaire of another form is held, not lost."""
+@click.group(invoke_without_command=True)
+@click.pass_context
+def forms(context: click.Context) -> None:
+    """The forms that are accepted; a questionnaire of another form is held, not lost. Alone, it lists them."""
+    if context.invoked_subcommand is None:
+        context.invoke(forms_list, as_json=False)
 
 
 @forms.command(name="add")
@@ -160,9 +163,12 @@ def _document(storage: Storage, one: Completeness, known: dict[bytes, DeviceReco
     }
 
 
-@click.group()
-def held() -> None:
-    """What was kept aside instead of committed: never lost, and receipted as held."""
+@click.group(invoke_without_command=True)
+@click.pass_context
+def held(context: click.Context) -> None:
+    """What was kept aside instead of committed: never lost, and receipted as held. Alone, it lists it."""
+    if context.invoked_subcommand is None:
+        context.invoke(held_list, reason=None, device=None, limit=1000, as_json=False)
 
 
 _REASONS = click.Choice([one.value for one in HeldReason])

@@ -109,9 +109,12 @@ def _renew_revocations(files: CenterFiles, storage: Storage, issuers: Issuers) -
     return True
 
 
-@click.group()
-def devices() -> None:
-    """The devices: which there are, how they stand, when they were last heard of."""
+@click.group(invoke_without_command=True)
+@click.pass_context
+def devices(context: click.Context) -> None:
+    """The devices: which there are, how they stand, when they were last heard of. Alone, it lists them."""
+    if context.invoked_subcommand is None:
+        context.invoke(devices_list, standing=None, as_json=False)
 
 
 @devices.command(name="list")

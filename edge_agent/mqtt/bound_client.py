@@ -170,7 +170,9 @@ class BoundClient(aiomqtt.Client):
         self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
         answer = self._handovers.get(mid)
-        if answer is not None and not answer.done():
+        if answer is None:
+            super()._on_publish(client, userdata, mid, reason_code, properties)
+        elif not answer.done():
             answer.set_result(not reason_code.is_failure and reason_code.value != _NO_MATCHING_SUBSCRIBERS)
 
     async def __aenter__(self) -> Self:
