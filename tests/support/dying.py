@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -67,11 +68,8 @@ def main() -> None:
     moment, number, program, *arguments = sys.argv[1:]
     prepare(moment, int(number))
     sys.argv = [program, *arguments]
-    if Path(program).name == "edge-agent":
-        from edge_agent.commands import main as run_program
-    else:
-        from central_broker.commands import main as run_program
-    run_program()
+    package = "edge_agent" if Path(program).name == "edge-agent" else "central_broker"
+    importlib.import_module(f"{package}.commands").main()
 
 
 if __name__ == "__main__":
