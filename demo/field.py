@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +47,7 @@ class Center:
 
     def __init__(self, folder: Path, *, database_url: str | None = None) -> None:
         self.folder = folder
+        self.database_url = database_url or f"sqlite:///{folder / 'state' / 'census.sqlite3'}"
         self.port, self._center_port = free_port(), free_port()
         folder.mkdir(parents=True)
         passphrase = folder / "passphrase"
@@ -61,6 +64,16 @@ class Center:
     def ask(self, *arguments: str | Path) -> Any:
         """Run a command of `central-broker` with --json and return the document."""
         return json.loads(self._run(*arguments, "--json"))
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the census database itself, past our own code."""
+        if self.database_url.startswith("sqlite:///"):
+            with closing(sqlite3.connect(self.database_url.removeprefix("sqlite:///"))) as connection:
+                return connection.execute(sql).fetchall()
+        import psycopg
+
+        with psycopg.connect(self.database_url) as connected:
+            return connected.execute(sql.encode()).fetchall()
 
     def start_broker(self) -> None:
         """Start mosquitto from the configuration that `central-broker broker` wrote."""
@@ -140,7 +153,12 @@ class Device:
                 "runtime_directory": str(self._runtime),
                 "operator_group": "root",
             },
-            "broker": {"address": "127.0.0.1", "port": self.relay.port, "backoff_seconds_min": 1, "backoff_seconds_max": 2},
+            "broker": {
+                "address": "127.0.0.1",
+                "port": self.relay.port,
+                "backoff_seconds_min": 1,
+                "backoff_seconds_max": 2,
+            },
             "vpn": {"interfaces": ["lo"]},
             "intake": {"drop_directory": str(folder / "drop"), "submit_socket_group": "root"},
         }
@@ -159,7 +177,9 @@ class Device:
         self.process.wait_until(self._listens, f"{self.name} takes questionnaires", timeout_seconds=_START_SECONDS)
 
     def submit(self, bodies: Sequence[bytes], *, form: str = "", keys: Sequence[str] | None = None) -> None:
-        """Hand over questionnaires as a form program does; returns when all are accepted. Raises OSError, CommandFailed."""
+        """Hand over questionnaires as a form program does; returns when all are accepted. Raises OSError,
+        CommandFailed.
+        """
         with connected(self._runtime / SUBMIT_SOCKET_NAME) as client:
             for number, body in enumerate(bodies):
                 key = {"key": keys[number]} if keys is not None else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -42,41 +43,47 @@ class Intake:
         repeating a submission with
         the same occasion changes nothing. A questionnaire with an instance id of its own needs none.
         """
+        full = self._check_room(sum(len(raw.body) for raw in raws))
+        if full is not None:
+            log.warning("submission_refused", problem=full.problem)
+            return [full] * len(raws)
         keyed: list[tuple[bytes, Questionnaire]] = []
         for position, raw in enumerate(raws, start=1):
-            result = self._recognise(raw)
+            new_instance_id = f"uuid:{uuid.uuid4()}"
+            result = self._recognise(raw, new_instance_id)
             if isinstance(result, Unacceptable):
                 log.warning("submission_refused", problem=result.problem)
                 where = f"questionnaire {position} of {len(raws)}: " if len(raws) > 1 else ""
                 return [replace(result, problem=where + result.problem)] * len(raws)
-            keyed.append((_key(raw, result, f"{occasion}\0{position}"), result))
+            brought = result.instance_id != new_instance_id
+            keyed.append((_key(result, "" if brought else f"{occasion}\0{position}"), result))
         answers = await self._acceptor.accept(keyed)
         return [
             Unacceptable(answer.problem, answer.remedy, answer.again) if isinstance(answer, Refused) else answer
             for answer in answers
         ]
 
-    def _recognise(self, raw: RawSubmission) -> Questionnaire | Unacceptable:
+    def _check_room(self, body_bytes: int) -> Unacceptable | None:
         room = os.statvfs(self._settings.state_directory)
-        if room.f_bavail * room.f_frsize < self._settings.free_bytes_min + len(raw.body):
-            remedy = "connect the tablet so that its queue can drain, or remove other files from it; then submit again"
-            return Unacceptable("the disk is nearly full", remedy, again=True)
+        if room.f_bavail * room.f_frsize >= self._settings.free_bytes_min + body_bytes:
+            return None
+        remedy = "connect the tablet so that its queue can drain, or remove other files from it; then submit again"
+        return Unacceptable("the disk is nearly full", remedy, again=True)
+
+    def _recognise(self, raw: RawSubmission, new_instance_id: str) -> Questionnaire | Unacceptable:
         return recognise(
             raw,
             default_form=self._settings.default_form,
             bytes_max=self._settings.questionnaire_bytes_max,
             now=self._clock(),
+            new_instance_id=new_instance_id,
         )
 
 
-def _key(raw: RawSubmission, questionnaire: Questionnaire, occasion: str) -> bytes:
-    """Return what makes this submission the same as an earlier one: its own instance id and bytes, else its
-    occasion and bytes.
+def _key(questionnaire: Questionnaire, occasion: str) -> bytes:
+    """Return what makes this submission the same as an earlier one: its own instance id and bytes, or, when it
+    brought none, its occasion and bytes.
     """
-    own_instance_id = questionnaire.instance_id.encode() in raw.body or bool(raw.instance_id)
-    said = (
-        f"{questionnaire.form}\0{questionnaire.instance_id}"
-        if own_instance_id
-        else f"{questionnaire.form}\0\0{occasion}"
-    )
-    return sha256(said.encode() + b"\0" + sha256(raw.body).digest()).digest()
+    instance_id = "" if occasion else questionnaire.instance_id
+    said = f"{questionnaire.form}\0{instance_id}\0{occasion}"
+    return sha256(said.encode(errors="surrogateescape") + b"\0" + sha256(questionnaire.body).digest()).digest()

@@ -30,6 +30,8 @@ CONTROL_SOCKET_NAME: Final = "control.sock"
 LINE_BYTES_MAX: Final = 64 * 1024
 _CONNECTIONS_MAX: Final = 32
 _ANSWER_TIMEOUT_SECONDS: Final = 60
+_REQUEST_TIMEOUT_SECONDS: Final = 60
+"""A request that has begun must arrive in this time; between requests a client may be silent for ever."""
 
 Request = dict[str, Any]
 Answer = Mapping[str, object]
@@ -58,19 +60,33 @@ class LocalServer:
         """Listen until cancelled; raises OSError when the socket cannot be made."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
+        listening = self._bind()
+        try:
+            self._hand_to_group()
+            server = await asyncio.start_unix_server(self._serve, sock=listening, limit=LINE_BYTES_MAX)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                # From Python 3.12 on, to wait for the server is to wait for its clients: they are ended instead.
+                server.close()
+                for connection in self._connections:
+                    connection.cancel()
+        finally:
+            listening.close()
+            self._path.unlink(missing_ok=True)
+
+    def _bind(self) -> socket.socket:
+        """Make the socket, for owner and group only, without giving others a turn: the umask is the whole process's."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o117)
         try:
-            server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_BYTES_MAX)
+            listening.bind(str(self._path))
+        except OSError:
+            listening.close()
+            raise
         finally:
             os.umask(before)
-        self._hand_to_group()
-        try:
-            async with server:
-                await server.serve_forever()
-        finally:
-            for connection in self._connections:
-                connection.cancel()
-            self._path.unlink(missing_ok=True)
+        return listening
 
     def _hand_to_group(self) -> None:
         try:
@@ -85,13 +101,15 @@ class LocalServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None or len(self._connections) >= _CONNECTIONS_MAX:
+            busy = refusal("too many programs are connected", "close connections that are not used", again=True)
+            writer.write(msgspec.json.encode(busy) + b"\n")
             writer.close()
             return
         self._connections.add(task)
         try:
             await self._converse(reader, writer)
-        except (LocalProtocolError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            log.warning("local_request_broken", socket=self._path.name, problem=str(error))
+        except* (OSError, asyncio.IncompleteReadError) as errors:
+            log.warning("local_request_broken", socket=self._path.name, problem=str(errors.exceptions[0]))
         finally:
             self._connections.discard(task)
             writer.close()
@@ -107,29 +125,54 @@ class LocalServer:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(write_answers())
-            while (request := await _read_request(reader)) is not None:
-                await answers.put(group.create_task(self._answer(*request)))
+            try:
+                while (request := await _read_request(reader)) is not None:
+                    await answers.put(group.create_task(self._answer(*request)))
+            except LocalProtocolError as error:
+                # Where the next request would begin is not known. What was asked before still gets its answers.
+                log.warning("local_request_broken", socket=self._path.name, problem=str(error))
+                await answers.put(group.create_task(_refuse(error)))
             await answers.put(None)
 
     async def _answer(self, request: Request, body: bytes) -> Answer:
         try:
             return await self._handler(request, body)
         except LocalProtocolError as error:
-            return refusal(str(error), "correct the program that asks")
+            return await _refuse(error)
+        except OSError as error:
+            log.error("local_request_failed", socket=self._path.name, problem=str(error))
+            return refusal(f"the daemon met an error: {error}", "look at the journal, then ask again", again=True)
+
+
+async def _refuse(error: LocalProtocolError) -> Answer:
+    return refusal(str(error), "correct the program that asks")
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[Request, bytes] | None:
-    line = await reader.readline()
-    if not line:
+    first = await reader.read(1)
+    if not first:
         return None
     try:
+        async with asyncio.timeout(_REQUEST_TIMEOUT_SECONDS):
+            request = _parse_request(first + await reader.readline())
+            return request, await reader.readexactly(request.get("bytes", 0))
+    except TimeoutError:
+        raise LocalProtocolError(f"a request did not end within {_REQUEST_TIMEOUT_SECONDS} seconds") from None
+    except ValueError:
+        raise LocalProtocolError(f"the line of a request has at most {LINE_BYTES_MAX} bytes") from None
+
+
+def _parse_request(line: bytes) -> Request:
+    if not line.endswith(b"\n"):
+        raise LocalProtocolError("a request ends before its line does")
+    try:
         request = msgspec.json.decode(line, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LocalProtocolError(f"a request is not one line of JSON: {error}") from None
     body_bytes = request.get("bytes", 0)
-    if not isinstance(body_bytes, int) or not 0 <= body_bytes <= QUESTIONNAIRE_BYTES_MAX:
+    if type(body_bytes) is not int or not 0 <= body_bytes <= QUESTIONNAIRE_BYTES_MAX:
         raise LocalProtocolError(f"a request's body has from 0 to {QUESTIONNAIRE_BYTES_MAX} bytes")
-    return request, await reader.readexactly(body_bytes)
+    return request
 
 
 def member(request: Request, name: str, kind: type[str] | type[int] | type[bool], default: Any) -> Any:

@@ -9,7 +9,7 @@ import re
 import uuid
 import xml.sax.handler
 import xml.sax.xmlreader
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
@@ -22,8 +22,8 @@ from sync_protocol.limits import JSON_DEPTH_MAX, NAME_CHARACTERS_MAX
 
 _META: Final = "meta"
 _INSTANCE_ID: Final = "instanceID"
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+_STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
+"""A string that never ends reaches to the end of the text, so that every byte is looked at once only."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,10 @@ class _Found:
     instance_id: str = ""
 
 
-def recognise(raw: RawSubmission, *, default_form: str, bytes_max: int, now: int) -> Questionnaire | Unacceptable:
-    """Return the questionnaire. A questionnaire that brings no instance id is given a new one."""
+def recognise(
+    raw: RawSubmission, *, default_form: str, bytes_max: int, now: int, new_instance_id: str = ""
+) -> Questionnaire | Unacceptable:
+    """Return the questionnaire. One that brings no instance id is given `new_instance_id`, or a random one."""
     if not raw.body.strip():
         return Unacceptable("there is nothing in it", "submit the filled form")
     if len(raw.body) > bytes_max:
@@ -76,7 +78,7 @@ def recognise(raw: RawSubmission, *, default_form: str, bytes_max: int, now: int
     if not form:
         remedy = 'name the form: --form, the root element\'s id attribute, a member "form", or intake.default_form'
         return Unacceptable("it does not say which form it is", remedy)
-    instance_id = raw.instance_id or found.instance_id or f"uuid:{uuid.uuid4()}"
+    instance_id = raw.instance_id or found.instance_id or new_instance_id or f"uuid:{uuid.uuid4()}"
     form_version = raw.form_version or found.form_version
     for what, text in (("form", form), ("form version", form_version), ("instance id", instance_id)):
         if len(text) > NAME_CHARACTERS_MAX or not text.isprintable():
@@ -91,11 +93,11 @@ def _guess(body: bytes) -> str:
 
 
 class _JsonHints(msgspec.Struct):
-    form: msgspec.Raw = field(default_factory=msgspec.Raw)
-    form_version: msgspec.Raw = field(default_factory=msgspec.Raw)
-    instance_id: msgspec.Raw = field(default_factory=msgspec.Raw)
-    instanceID: msgspec.Raw = field(default_factory=msgspec.Raw)  # the spelling of OpenRosa
-    meta: msgspec.Raw = field(default_factory=msgspec.Raw)
+    form: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    form_version: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    instance_id: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    instanceID: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)  # the spelling of OpenRosa
+    meta: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 def _read_json(body: bytes) -> _Found | Unacceptable:
@@ -122,10 +124,15 @@ def _text(raw: msgspec.Raw) -> str:
 
 
 def _depth(body: bytes) -> int:
+    """Return how deep the brackets are nested; counting ends beyond the limit."""
     depth = deepest = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
+    for found in _STRING_OR_BRACKET.finditer(body):
+        token = found.group() if found.end() - found.start() == 1 else b'"'
+        if token != b'"':
+            depth += 1 if token in b"[{" else -1
+            deepest = max(deepest, depth)
+            if deepest > JSON_DEPTH_MAX:
+                break
     return deepest
 
 
