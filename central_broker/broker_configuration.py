@@ -67,6 +67,8 @@ def write_broker_files(
     """
     directory.mkdir(parents=True, exist_ok=True)
     owner = _owner(configuration.user)
+    if owner is not None:
+        shutil.chown(directory, *owner)
     if issuer is not None:
         names = server_names(configuration)
         key = new_tls_key()

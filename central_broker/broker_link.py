@@ -46,8 +46,8 @@ class Subscription:
     """What to receive, how long the broker keeps our session, and how many unacknowledged messages it may send."""
 
     topic: str
-    session_expiry_seconds: int = 3600
-    receive_maximum: int = 64
+    session_expiry_seconds: int
+    receive_maximum: int
 
 
 @dataclass(frozen=True)

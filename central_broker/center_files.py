@@ -237,7 +237,8 @@ def create_center(files: CenterFiles, now: int) -> AuthorityRecord:
             f"this center has an authority already ({files.authority_path})",
             "use it, or name another folder with --center; a second root would make every tablet's certificate void",
         )
-    files.state.mkdir(parents=True, exist_ok=True)
+    # Below it lies the SQLite database, with people's answers: open to the services' group, and to nobody else.
+    files.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     (files.state / "tls").mkdir(exist_ok=True)
     make_private_directory(files.configuration.directories.secrets)
     record, secrets = create_authority(os.urandom, now)

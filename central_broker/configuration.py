@@ -69,7 +69,7 @@ class ConsumerConfiguration:
 
     processes: int
     group: str
-    batch_messages_max: int
+    batch_envelopes_max: int
     batch_wait_milliseconds: int
 
 

@@ -140,7 +140,7 @@ KEYS: Final[tuple[Key, ...]] = (
         "broker",
         "in_flight_max",
         Kind.NUMBER,
-        200,
+        64,
         "Messages on the way to one consumer, or from one tablet, without acknowledgement. At least "
         "what a consumer collects for one database transaction.",
         1,
@@ -181,8 +181,8 @@ KEYS: Final[tuple[Key, ...]] = (
         1,
         64,
     ),
-    Key("consumer", "batch_messages_max", Kind.NUMBER, 100, "Messages in one database transaction.", 1, 10_000),
-    Key("consumer", "batch_wait_milliseconds", Kind.NUMBER, 50, "How long to wait for a batch to fill.", 0, 10_000),
+    Key("consumer", "batch_envelopes_max", Kind.NUMBER, 200, "Envelopes in one database transaction.", 1, 10_000),
+    Key("consumer", "batch_wait_milliseconds", Kind.NUMBER, 100, "How long to wait for a batch to fill.", 0, 10_000),
     Key(
         "receipts",
         "interval_milliseconds",
@@ -192,7 +192,7 @@ KEYS: Final[tuple[Key, ...]] = (
         10,
         3_600_000,
     ),
-    Key("receipts", "batch_origins_max", Kind.NUMBER, 200, "Receipts signed in one database transaction.", 1, 10_000),
+    Key("receipts", "batch_origins_max", Kind.NUMBER, 64, "Receipts signed in one database transaction.", 1, 10_000),
     Key("log", "level", Kind.CHOICE, "info", "How much to say.", choices=("debug", "info", "warning", "error")),
     Key(
         "log",

@@ -53,12 +53,16 @@ Clock = Callable[[], int]
 
 @dataclass(frozen=True)
 class ConsumerSettings:
-    """How a consumer connects and collects; the client id must be the same at every start of this instance."""
+    """How a consumer connects and collects; the client id must be the same at every start of this instance.
+
+    `session_expiry_seconds` is short on purpose: brokers go on giving a dead consumer its share as long as its session
+    lives, so it should outlast a restart and little more.
+    """
 
     broker: BrokerSettings
     batch_envelopes: int = 200
     batch_milliseconds: int = 100
-    session_expiry_seconds: int = 3600
+    session_expiry_seconds: int = 60
     receive_maximum: int = 64
 
 

@@ -35,7 +35,7 @@ _PLAIN_BYTES_MAX: Final = 16_000
 """Below this no run of digits is too long for PostgreSQL's numeric (16,383 digits after the point)."""
 
 _DELICATE_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_DELICATE_EXPONENT: Final = re.compile(rb"[eE][+-]?\d{3}")
+_DELICATE_EXPONENT: Final = re.compile(rb"[eE]-\d{3}")
 _LONG_DIGITS: Final = re.compile(rb"\d{300}")
 _UNCARRIABLE: Final = re.compile("[\0\ud800-\udfff]")
 
@@ -76,7 +76,8 @@ def _is_delicate(body: bytes) -> bool:
         return True
     if len(body) > _PLAIN_BYTES_MAX and _LONG_DIGITS.search(body):
         return True
-    return _DELICATE_EXPONENT.search(body) is not None
+    # What is too great, msgspec has refused; what is too small, it has made zero.
+    return (b"e-" in body or b"E-" in body) and _DELICATE_EXPONENT.search(body) is not None
 
 
 def _parse_patiently(body: bytes) -> Any:

@@ -65,17 +65,20 @@ class Protection(StrEnum):
 
 @dataclass(frozen=True)
 class PassphraseSources:
-    """Where a passphrase may come from, in this order: `file`, $CENSUS_PASSPHRASE_FILE,
+    """Where a passphrase may come from, in this order: `known`, `file`, $CENSUS_PASSPHRASE_FILE,
     $CREDENTIALS_DIRECTORY/passphrase, `prompt`."""
 
     environment: Mapping[str, str]
     file: Path | None = None
     prompt: Callable[[], str] | None = None
+    known: bytes | None = None
 
     def passphrase(self) -> bytes:
         """The passphrase, without the line end of its file. Raises SecretError."""
         credentials = self.environment.get(_CREDENTIALS_DIRECTORY_VARIABLE)
         named = self.environment.get(PASSPHRASE_FILE_VARIABLE)
+        if self.known is not None:
+            return self.known
         if self.file is not None:
             return _read_passphrase(self.file)
         if named:

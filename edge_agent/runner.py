@@ -164,8 +164,10 @@ class Runner:
             recorded.set_result(None)
 
     async def _survive(self, event: Event, fault: StoreFault) -> None:
-        """The step left no trace: refuse what it was to accept, and close the links that the engine has forgotten."""
+        """The step left no trace: refuse what it was to accept, or close the links that the engine has forgotten."""
         log.error("store_fault", problem=str(fault))
+        # The time that was asked for may have been used up by this very step.
+        self._wake_at(self._clock() + _STORE_PAUSE_SECONDS * 1_000_000)
         if isinstance(event, Submitted):
             remedy = (
                 "free some space on the disk, then submit again"
@@ -176,6 +178,8 @@ class Runner:
                 answer = self._answers.pop(submission.request, None)
                 if answer is not None and not answer.done():
                     answer.set_result(Refused(submission.request, str(fault), remedy, again=True))
+            # The links were not touched. A full queue needs them to drain.
+            return
         outlets, self._outlets = self._outlets, {}
         for outlet in outlets.values():
             outlet.close()

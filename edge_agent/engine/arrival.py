@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from edge_agent.engine.chain import begin_epoch
 from edge_agent.engine.effects import Effect, Level, Notice
 from edge_agent.engine.identity import Beliefs, DeviceIdentity, origin_certificate
-from edge_agent.engine.receipts import apply_receipt
+from edge_agent.engine.receipts import apply_receipt, check_bounds
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol import statement
@@ -59,6 +59,8 @@ class Arrivals:
             return []
         self._beliefs.check(source)
         receipt = read_receipt(source) if source.kind == statement.RECEIPT else None
+        if receipt is not None:
+            check_bounds(receipt)
         if source.serial >= _SEQUENCE_LIMIT or not transaction.put_statement(source):
             newest = 0 if known is None else parse_statement(known).serial
             fields = {"kind": source.kind, "subject": source.subject, "serial": source.serial, "newest_serial": newest}

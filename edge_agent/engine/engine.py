@@ -23,7 +23,7 @@ from edge_agent.engine.events import (
 )
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.links import Link
-from edge_agent.engine.receipts import LAST_RECEIPT_AT
+from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
 from edge_agent.engine.sessions import OUTBOUND_POLICIES, OutboundSession, Randomness, Session
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoreTransaction
@@ -43,10 +43,15 @@ class Engine:
         self._arrivals = Arrivals(identity, self._beliefs, settings)
         self._sessions: dict[str, Session] = {}
         self._tokens = count(1)
-        self._silent = False
+        self._silent = self._silent_before = False
+        self._beliefs_lost = False
 
     def handle(self, event: Event, transaction: StoreTransaction, now: int) -> list[Effect]:
         """Handle one event; `now` is microseconds since 1970 by the device's clock."""
+        self._silent_before = self._silent
+        if self._beliefs_lost:
+            self._beliefs.refresh(transaction)
+            self._beliefs_lost = False
         match event:
             case Started():
                 effects = self._start(event, transaction, now)
@@ -74,9 +79,15 @@ class Engine:
                 effects = self._proceed(transaction, now)
         return [*effects, *self._watch_silence(transaction, now), Wake(self._next_wake(transaction, now))]
 
-    def forget_links(self) -> None:
-        """Drop every session: the store did not record what they did. Their links must be closed."""
-        self._sessions.clear()
+    def forget_step(self, *, links: bool) -> None:
+        """Forget what the last step drew from a transaction that is rolled back.
+
+        With `links`, drop every session, too: the store did not record what they did. Their links must be closed.
+        """
+        self._silent = self._silent_before
+        self._beliefs_lost = True
+        if links:
+            self._sessions.clear()
 
     def _start(self, event: Started, transaction: StoreTransaction, now: int) -> list[Effect]:
         effects = chain.open_chain(transaction, event.mirror, now)
@@ -142,8 +153,13 @@ class Engine:
 
 
 def receipt_silence(transaction: StoreTransaction, now: int) -> int | None:
-    """Return for how long envelopes have waited without any receipt (microseconds); None while nothing waits."""
+    """Return for how long envelopes have waited without any receipt (microseconds); None while nothing waits.
+
+    Times after `now` were taken before the clock went back and tell nothing. The newest time that the center signed
+    keeps a clock that was at 1970 when it mattered from making half a century of a day.
+    """
     oldest = transaction.oldest_open_at()
     if oldest is None:
         return None
-    return max(0, now - max(oldest, transaction.number(LAST_RECEIPT_AT) or 0))
+    times = (oldest, transaction.number(LAST_RECEIPT_AT), transaction.number(SIGNED_TIME))
+    return now - max((time for time in times if time is not None and time <= now), default=now)

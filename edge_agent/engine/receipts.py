@@ -8,18 +8,29 @@ mark and becomes due again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from edge_agent.engine.chain import begin_epoch
 from edge_agent.engine.effects import Effect, Level, Notice
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.store import SequenceRange, StoreTransaction
+from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.receipt import Receipt, Span, SpanStatus
 
 LAST_RECEIPT_AT = "last_receipt_at"
 SIGNED_TIME = "signed_time"
-_SEQUENCE_MAX = (1 << 63) - 1
+_NUMBER_MAX = (1 << 63) - 1
+"""SQLite's integers end here; no sequence and no time comes near."""
+_EPOCH_LIMIT = (1 << 32) - 1
+"""The next epoch must still have a number."""
+
+
+def check_bounds(receipt: Receipt) -> None:
+    """Raise ProtocolError (bad_field) when a number of the receipt cannot be kept."""
+    times = [receipt.watermark, *(time for span in receipt.spans for _, _, time in span.times())]
+    if max(times) > _NUMBER_MAX or any(span.last > _NUMBER_MAX or span.epoch >= _EPOCH_LIMIT for span in receipt.spans):
+        raise ProtocolError(Fault.BAD_FIELD, "an epoch, sequence or time of the receipt is beyond every real one")
 
 
 def apply_receipt(receipt: Receipt, transaction: StoreTransaction, identity: DeviceIdentity, now: int) -> list[Effect]:
@@ -31,6 +42,7 @@ def apply_receipt(receipt: Receipt, transaction: StoreTransaction, identity: Dev
     good, effects = _judge_spans(receipt, transaction, now)
     effects.extend(_mark(receipt.origin, good, transaction))
     effects.extend(_unmark(receipt.origin, good, transaction))
+    effects.extend(_tell_lost(receipt, transaction))
     purged = transaction.purge_own(receipt.origin, watermark=receipt.watermark, now=now)
     if purged:
         effects.append(Notice("purged", {"envelopes": purged, "watermark": receipt.watermark}))
@@ -41,7 +53,7 @@ def _remember_signed_time(receipt: Receipt, transaction: StoreTransaction) -> No
     times = [time for span in receipt.spans for _, _, time in span.times()]
     newest = max([receipt.watermark, *times])
     if newest > (transaction.number(SIGNED_TIME) or 0):
-        transaction.put_number(SIGNED_TIME, min(newest, _SEQUENCE_MAX))
+        transaction.put_number(SIGNED_TIME, newest)
 
 
 def _judge_spans(receipt: Receipt, transaction: StoreTransaction, now: int) -> tuple[list[Span], list[Effect]]:
@@ -49,19 +61,19 @@ def _judge_spans(receipt: Receipt, transaction: StoreTransaction, now: int) -> t
     known = {position.epoch: position for position in transaction.epochs()}
     good: list[Span] = []
     effects: list[Effect] = []
-    beyond = 0
+    elsewhere, reason = 0, ""
     for span in receipt.spans:
         position = known.get(span.epoch)
         if position is None or span.last > position.sequence:
-            beyond = max(beyond, span.epoch)
+            elsewhere, reason = max(elsewhere, span.epoch), "the center knows more of this device than the device"
         elif transaction.envelope_id(receipt.origin, span.epoch, span.last) == span.last_id:
             good.append(span)
         else:
             fields = {"epoch": span.epoch, "sequence": span.last, "id": span.last_id}
             effects.append(Notice("chain_forked", fields, Level.ERROR))
-    if beyond >= max(known):
-        reason = "the center knows more of this device than the device"
-        effects.extend(begin_epoch(transaction, after=beyond, reason=reason, now=now))
+            elsewhere, reason = max(elsewhere, span.epoch), "the center has other envelopes of this chain"
+    if elsewhere >= max(known):
+        effects.extend(begin_epoch(transaction, after=elsewhere, reason=reason, now=now))
     return good, effects
 
 
@@ -81,6 +93,10 @@ def _unmark(origin: bytes, spans: list[Span], transaction: StoreTransaction) -> 
         if again:
             fields = {"epoch": place.epoch, "envelopes": again}
             yield Notice("commit_withdrawn", fields, Level.WARNING)
+
+
+def _tell_lost(receipt: Receipt, transaction: StoreTransaction) -> Iterator[Effect]:
+    for place in _gaps(receipt.origin, receipt.spans, transaction):
         lost = transaction.purged_count(place)
         if lost:
             # The center vouched for these as backed up. Nobody can send them again; people must look.
@@ -88,7 +104,7 @@ def _unmark(origin: bytes, spans: list[Span], transaction: StoreTransaction) -> 
             yield Notice("purged_but_unlisted", fields, Level.ERROR)
 
 
-def _gaps(origin: bytes, spans: list[Span], transaction: StoreTransaction) -> Iterator[SequenceRange]:
+def _gaps(origin: bytes, spans: Sequence[Span], transaction: StoreTransaction) -> Iterator[SequenceRange]:
     """Yield the ranges of the device's chains that no span covers."""
     by_epoch = {epoch: list(group) for epoch, group in groupby(spans, key=lambda span: span.epoch)}
     for position in transaction.epochs():
@@ -103,12 +119,11 @@ def _gaps(origin: bytes, spans: list[Span], transaction: StoreTransaction) -> It
 
 def _apply_foreign(receipt: Receipt, transaction: StoreTransaction) -> list[Effect]:
     for span in receipt.spans:
-        kept = transaction.envelope_id(receipt.origin, span.epoch, span.last) if span.last <= _SEQUENCE_MAX else None
+        kept = transaction.envelope_id(receipt.origin, span.epoch, span.last)
         if kept is not None and kept != span.last_id:
             # We carry another branch of a forked chain than the one this span vouches for.
             continue
         for first, last, committed_at in span.times():
-            place = SequenceRange(receipt.origin, span.epoch, first, min(last, _SEQUENCE_MAX))
-            transaction.mark(place, span.status, committed_at)
+            transaction.mark(SequenceRange(receipt.origin, span.epoch, first, last), span.status, committed_at)
     dropped = transaction.drop_foreign(receipt.origin)
     return [Notice("custody_ended", {"origin": receipt.origin, "envelopes": dropped})] if dropped else []

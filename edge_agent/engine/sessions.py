@@ -5,9 +5,10 @@ the link goes down.
 
 | event | what an outbound session does |
 |---|---|
-| started | makes all due again if the far end forgot us; asks for receipts; states the heads; fills its window |
+| started | makes due what a session before left unanswered, or all if the far end forgot us; asks for receipts; states
+the heads; fills its window |
 | settled, taken | lets those envelopes rest for the receipt wait; sizes the next bundle; fills its window |
-| settled, not taken | lets them rest for the refusal wait |
+| settled, not taken | lets everything that was in it rest for the refusal wait |
 | arrived, submitted, time passed | fills its window with what has become due |
 | stopped | makes what was not settled due at once |
 """
@@ -76,6 +77,8 @@ class _InFlight:
     attempts: int
     sent_at: int
     full: bool
+    others: list[Frame]
+    """Statements and others' heads, which go again if the bundle is refused."""
 
 
 class OutboundSession:
@@ -100,7 +103,11 @@ class OutboundSession:
         self._in_flight: dict[int, _InFlight] = {}
         self._bundle_bytes = min(settings.bundle_bytes_first, link.bundle_bytes_max)
         self._followed: frozenset[bytes] = frozenset()
+        self._own_heads: deque[list[Frame]] = deque()
         self._pending: deque[list[Frame]] = deque()
+        self._refused_at: int | None = None
+        self._refusals = 0
+        self._rest_for = 0
         self._stated: frozenset[tuple[int, int]] = frozenset()
         self._stated_at: int | None = None
 
@@ -110,12 +117,14 @@ class OutboundSession:
 
     def started(self, transaction: StoreTransaction, now: int) -> list[Effect]:
         effects: list[Effect] = []
+        # The session before may have been dropped without a word, when the store failed.
+        transaction.forget_attempts(now, self._link.far_end)
         if not self._link.remembered:
             again = transaction.forget_dispatches(self._link.far_end)
             if again:
                 effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
         if self._policy.leaves_statements:
-            self._queue(self._statements_to_leave(transaction))
+            self._pending.extend(self._batches(self._statements_to_leave(transaction)))
         return effects + self.proceed(transaction, now)
 
     def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]:
@@ -124,13 +133,18 @@ class OutboundSession:
             return []
         if taken:
             self._size_bundles(flight, now)
-            transaction.note_answered(
-                self._link.far_end, flight.numbers, next_at=now + self._receipt_wait(flight.attempts)
-            )
+            self._refusals, self._refused_at = 0, None
+            next_at = now + self._receipt_wait(flight.attempts)
+            transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=next_at)
         else:
-            transaction.note_answered(self._link.far_end, flight.numbers, next_at=now + self._settings.refusal_wait)
-            # Heads may have been in it; they go with the next bundle.
-            self._stated = frozenset()
+            next_at = now + self._refusal_wait(flight.attempts)
+            transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=next_at)
+            if flight.others:
+                self._pending.appendleft(flight.others)
+            # Own heads may have been in it; they are stated anew.
+            self._stated, self._refused_at = frozenset(), now
+            self._refusals += 1
+            self._rest_for = self._refusal_wait(self._refusals)
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
         notice = Notice("sent", fields) if taken else Notice("send_refused", fields, Level.WARNING)
         return [notice, *(self.proceed(transaction, now) if taken else [])]
@@ -139,55 +153,87 @@ class OutboundSession:
         """Fill the window with what is due; heads go with the first bundle after they changed."""
         effects = self._follow(transaction)
         while len(self._in_flight) < self._link.bundles_in_flight_max:
-            self._queue(self._heads_to_state(transaction, now))
-            frames = self._pending.popleft() if self._pending else []
+            frames, others = self._frames_beside(transaction, now)
             spoken_for = BUNDLE_OVERHEAD_BYTES + sum(frame_bytes(len(frame.payload)) for frame in frames)
             envelopes: Sequence[StoredEnvelope] = ()
             if spoken_for <= _BYTES_BESIDE_ENVELOPES_MAX:
-                room = self._bundle_bytes - spoken_for
-                envelopes = transaction.due(self._link.far_end, now, bytes_max=room)
-            frames.extend(Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes)
+                envelopes = transaction.due(self._link.far_end, now, bytes_max=self._bundle_bytes - spoken_for)
+                size = spoken_for + sum(frame_bytes(len(envelope.data)) for envelope in envelopes)
+                if frames and size > self._link.bundle_bytes_max:
+                    # The first envelope comes whatever its size. It gets the next bundle for itself.
+                    envelopes = ()
+            if any(envelope.attempts for envelope in envelopes):
+                # What is sent again was lost, and a head may have been lost with it.
+                self._stated = frozenset()
+            frames = frames + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]
             if not frames:
                 break
-            effects.append(self._send(frames, envelopes, transaction, now))
+            effects.append(self._send(frames, others, envelopes, transaction, now))
         return effects
 
     def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]:
         numbers = [number for flight in self._in_flight.values() for number in flight.numbers]
         self._in_flight.clear()
-        transaction.note_answered(self._link.far_end, numbers, next_at=now)
+        transaction.note_answered(self._link.far_end, numbers, now=now, next_at=now)
         return []
 
     def next_wake(self, transaction: StoreTransaction, now: int) -> int | None:
         if len(self._in_flight) >= self._link.bundles_in_flight_max:
             return None
-        times = [(self._stated_at or now) + self._settings.head_interval]
+        times = [(now if self._stated_at is None else self._stated_at) + self._settings.head_interval]
+        if self._refused_at is not None and (self._resting(now) or self._pending or not self._stated):
+            times.append(self._refused_at + self._rest_for)
         due_at = transaction.next_due_at(self._link.far_end)
         if due_at is not None:
             times.append(due_at)
         return min(times)
 
     def _send(
-        self, frames: list[Frame], envelopes: Sequence[StoredEnvelope], transaction: StoreTransaction, now: int
+        self,
+        frames: list[Frame],
+        others: list[Frame],
+        envelopes: Sequence[StoredEnvelope],
+        transaction: StoreTransaction,
+        now: int,
     ) -> Send:
         numbers = tuple(envelope.number for envelope in envelopes)
         attempts = max((envelope.attempts for envelope in envelopes), default=0) + 1
         token = next(self._tokens)
         data = write_bundle(frames)
         full = len(data) * 2 >= self._bundle_bytes
-        self._in_flight[token] = _InFlight(numbers, attempts, now, full)
+        self._in_flight[token] = _InFlight(numbers, attempts, now, full, others)
         # Should the process die, the start makes attempts under way due again; so this time never comes to count.
         transaction.note_sent(self._link.far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
         return Send(self._link.key, token, data)
 
-    def _heads_to_state(self, transaction: StoreTransaction, now: int) -> list[Frame]:
+    def _frames_beside(self, transaction: StoreTransaction, now: int) -> tuple[list[Frame], list[Frame]]:
+        """Return heads and statements for the next bundle, and which of them to keep in case that it is refused.
+
+        None while a far end that refused is left in peace. Own heads are not kept: they are stated anew.
+        """
+        if self._resting(now):
+            return [], []
+        self._state_heads(transaction, now)
+        if self._own_heads:
+            return self._own_heads.popleft(), []
+        others = self._pending.popleft() if self._pending else []
+        return others, others
+
+    def _resting(self, now: int) -> bool:
+        return self._refused_at is not None and 0 <= now - self._refused_at < self._rest_for
+
+    def _state_heads(self, transaction: StoreTransaction, now: int) -> None:
+        """Queue own heads when they have changed, and all heads at every interval."""
         positions = frozenset((position.epoch, position.sequence) for position in transaction.epochs())
-        fresh = self._stated_at is not None and 0 <= now - self._stated_at < self._settings.head_interval
-        if positions == self._stated and fresh:
-            return []
-        self._stated, self._stated_at = positions, now
-        heads = [Frame(FrameType.HEAD, head.data) for head in state_heads(transaction, self._identity, now)]
-        return heads + [Frame(FrameType.HEAD, data) for data in transaction.heads()]
+        all_again = self._stated_at is None or not 0 <= now - self._stated_at < self._settings.head_interval
+        if all_again:
+            self._stated_at = now
+            self._pending = deque(batch for batch in self._pending if batch[0].type is not FrameType.HEAD)
+            self._pending.extend(self._batches(Frame(FrameType.HEAD, data) for data in transaction.heads()))
+        if all_again or positions != self._stated:
+            self._stated = positions
+            heads = state_heads(transaction, self._identity, now)
+            self._own_heads = deque(self._batches(Frame(FrameType.HEAD, head.data) for head in heads))
 
     def _follow(self, transaction: StoreTransaction) -> list[Effect]:
         origins = transaction.foreign_origins() | {self._identity.device}
@@ -200,19 +246,18 @@ class OutboundSession:
         kinds = (statement.KEY_CERTIFICATE, statement.DEVICE_CERTIFICATE, statement.RECIPIENT_KEY, statement.RECEIPT)
         return [Frame(FrameType.STATEMENT, data) for kind in kinds for data in transaction.statements(kind)]
 
-    def _queue(self, frames: Iterable[Frame]) -> None:
-        """Queue frames that carry no envelopes, in batches that a bundle has room for."""
-        batch: list[Frame] = []
-        size = 0
+    def _batches(self, frames: Iterable[Frame]) -> list[list[Frame]]:
+        """Divide frames that carry no envelopes into batches that a bundle of this link has room for."""
+        bytes_max = min(_BYTES_BESIDE_ENVELOPES_MAX, self._link.bundle_bytes_max) - BUNDLE_OVERHEAD_BYTES
+        batches: list[list[Frame]] = []
+        room = 0
         for frame in frames:
-            following = frame_bytes(len(frame.payload))
-            if batch and size + following > _BYTES_BESIDE_ENVELOPES_MAX - BUNDLE_OVERHEAD_BYTES:
-                self._pending.append(batch)
-                batch, size = [], 0
-            batch.append(frame)
-            size += following
-        if batch:
-            self._pending.append(batch)
+            room -= frame_bytes(len(frame.payload))
+            if not batches or room < 0:
+                batches.append([])
+                room = bytes_max - frame_bytes(len(frame.payload))
+            batches[-1].append(frame)
+        return batches
 
     def _size_bundles(self, flight: _InFlight, now: int) -> None:
         """Grow bundles while the link takes full ones quickly, shrink them when it is slow: a cut then costs little."""
@@ -223,6 +268,13 @@ class OutboundSession:
             self._bundle_bytes = min(self._link.bundle_bytes_max, self._bundle_bytes * 2)
 
     def _receipt_wait(self, attempts: int) -> int:
-        """Double with each attempt, up to the limit, give or take a quarter, so that devices do not fall into step."""
-        wait = min(self._settings.receipt_wait << min(attempts - 1, 16), self._settings.receipt_wait_max)
-        return int(wait * (0.75 + 0.5 * self._randomness()))
+        return self._growing(self._settings.receipt_wait, self._settings.receipt_wait_max, attempts)
+
+    def _refusal_wait(self, attempts: int) -> int:
+        return self._growing(self._settings.refusal_wait, self._settings.receipt_wait, attempts)
+
+    def _growing(self, first: int, longest: int, attempts: int) -> int:
+        """Double with each attempt, up to the longest, give or take a quarter, so that devices do not fall into
+        step.
+        """
+        return int(min(first << min(attempts - 1, 16), longest) * (0.75 + 0.5 * self._randomness()))

@@ -9,9 +9,9 @@ The asyncio runner and the simulator both drive this. Two orders hold here and n
 
 from __future__ import annotations
 
-from edge_agent.engine.effects import Effect, Send
+from edge_agent.engine.effects import Effect, Level, Notice, Send
 from edge_agent.engine.engine import Engine
-from edge_agent.engine.events import Event
+from edge_agent.engine.events import Event, Submitted
 from edge_agent.engine.store import HeadMirror, Store, StoreFault
 
 
@@ -26,17 +26,26 @@ class Stepper:
     def step(self, event: Event, now: int) -> list[Effect]:
         """Handle one event and return what is to be done.
 
-        Raises StoreFault when nothing of the event could be recorded. The engine has then forgotten every link: the
-        caller closes them all, and they come up anew.
+        Raises StoreFault when nothing of the event could be recorded, or when what would be sent must not leave for
+        want of the mirror. Unless the event was `Submitted`, which touches no link, the engine has then forgotten every
+        link: the caller closes them all, and they come up anew.
         """
         try:
             with self._store.transaction() as transaction:
                 effects = self._engine.handle(event, transaction, now)
                 position = transaction.position()
-            self._mirror.note(position)
-            if any(isinstance(effect, Send) for effect in effects):
-                self._mirror.settle()
         except StoreFault:
-            self._engine.forget_links()
+            self._engine.forget_step(links=not isinstance(event, Submitted))
             raise
+        sends = any(isinstance(effect, Send) for effect in effects)
+        try:
+            self._mirror.note(position)
+            if sends:
+                self._mirror.settle()
+        except StoreFault as fault:
+            if sends:
+                self._engine.forget_step(links=True)
+                raise
+            # What was accepted is durable without the mirror. Nothing leaves the device before it is written.
+            return [*effects, Notice("mirror_fault", {"problem": str(fault)}, Level.ERROR)]
         return effects

@@ -148,12 +148,12 @@ class StoreTransaction(Protocol):
         """Record an attempt that is under way."""
         ...
 
-    def note_answered(self, destination: bytes, numbers: Iterable[int], *, next_at: int) -> None:
+    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         """Record that an attempt is over, and when the envelopes are due again unless a receipt comes before."""
         ...
 
-    def forget_attempts(self, now: int) -> None:
-        """Make due whatever was under way to anyone when the process ended."""
+    def forget_attempts(self, now: int, destination: bytes | None = None) -> None:
+        """Make due whatever is recorded as under way to a destination, or to anyone: nobody waits for it any more."""
         ...
 
     def forget_dispatches(self, destination: bytes) -> int:

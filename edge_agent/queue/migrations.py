@@ -56,11 +56,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         attempts INTEGER NOT NULL,
         sent_at INTEGER NOT NULL,
         next_at INTEGER NOT NULL,
-        settled INTEGER NOT NULL,
+        answered_at INTEGER,
         PRIMARY KEY (envelope, destination)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX dispatch_next ON dispatch (destination, next_at);
-    CREATE INDEX dispatch_under_way ON dispatch (envelope) WHERE settled = 0;
+    CREATE INDEX dispatch_under_way ON dispatch (envelope) WHERE answered_at IS NULL;
 
     CREATE TABLE statement (
         kind INTEGER NOT NULL,

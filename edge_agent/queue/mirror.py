@@ -2,7 +2,8 @@
 
 If the queue is ever put back to an older state (a restored copy, a lost write-ahead log), the mirror is ahead of
 it, and the next epoch begins.
-Two slots are written in turn, each with its own checksum, so that a torn write leaves the other one.
+Two slots are written in turn, each with its own checksum, so that a torn write leaves the other one: the slot that
+is known to be on disk is not written again before the other one is there, too.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class FileHeadMirror:
                 parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 os.fsync(parent)
                 os.close(parent)
+            # What is read may be in the system's memory only: the process before may have ended before it settled.
+            os.fdatasync(self._descriptor)
         except OSError as error:
             raise StoreFault(f"cannot open {path}: {error.strerror}") from error
         slots = [self._read(slot) for slot in range(_SLOTS)]
@@ -56,7 +59,7 @@ class FileHeadMirror:
     def note(self, position: ChainPosition) -> None:
         if position == self._position:
             return
-        slot = (self._slot + 1) % _SLOTS
+        slot = (self._slot + 1) % _SLOTS if self._settled else self._slot
         unchecked = _SLOT.pack(_MAGIC, position.epoch, position.sequence, position.last_id, 0)[:_CHECKED_BYTES]
         try:
             os.pwrite(self._descriptor, unchecked + zlib.crc32(unchecked).to_bytes(4, "big"), slot * _SLOT_STRIDE_BYTES)
@@ -70,6 +73,8 @@ class FileHeadMirror:
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
+            # The system may take the pages for written from now on: the next note must write them again.
+            self._position = None
             raise StoreFault(f"cannot write the head mirror: {error.strerror}") from error
         self._settled = True
 

@@ -24,7 +24,14 @@ from edge_agent.queue.transaction import QueueTransaction
 QUEUE_FILE_NAME: Final = "queue.db"
 LOCK_FILE_NAME: Final = "queue.lock"
 _SYNCHRONOUS_FULL: Final = 2
+_JOURNAL_BYTES_KEPT: Final = 8 * 1024 * 1024
+"""One huge submission makes the write-ahead log large; it shrinks to this when it begins anew."""
 _FULL_CODES: Final = frozenset({sqlite3.SQLITE_FULL})
+_DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGE_REMEDY: Final = (
+    "stop the daemon, keep the files queue.db* for the Department, move them elsewhere and start it again: a new queue "
+    "begins, and the center tells which questionnaires it lacks"
+)
 
 
 class QueueBusy(StoreFault):
@@ -117,6 +124,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
+    # What is purged is given back to the disk: a queue that has drained must not keep refusing for want of room. This
+    # counts only while the file is empty.
+    connection.execute("PRAGMA auto_vacuum = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES_KEPT}")
     (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
     (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
@@ -144,6 +155,9 @@ def _translated() -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", None)
         if code in _FULL_CODES:
             raise StoreFull("the disk is full") from error
+        # An extended code names its kind in the lowest byte.
+        if code is not None and code & 0xFF in _DAMAGE_CODES:
+            raise StoreFault(f"the queue is damaged ({error}): {_DAMAGE_REMEDY}") from error
         raise StoreFault(f"the queue cannot be used: {error}") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -14,8 +14,10 @@ from sync_protocol.head import Head
 from sync_protocol.receipt import SpanStatus
 from sync_protocol.statement import Statement
 
-# A time in the future of its own record means that the clock has gone back since: then the record does not count.
-_DUE = "(dispatch.envelope IS NULL OR dispatch.next_at <= :now OR dispatch.sent_at > :now)"
+# A record from the future means that the clock has gone back since it was made: then the record does not count.
+_DUE = (
+    "(dispatch.envelope IS NULL OR dispatch.next_at <= :now OR dispatch.sent_at > :now OR dispatch.answered_at > :now)"
+)
 _OPEN_WITH_DISPATCH = """
     FROM envelope LEFT JOIN dispatch ON dispatch.envelope = envelope.number AND dispatch.destination = :destination
     WHERE envelope.status IS NULL AND envelope.data IS NOT NULL
@@ -202,19 +204,23 @@ class QueueTransaction:
 
     def note_sent(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         self._connection.executemany(
-            "INSERT INTO dispatch VALUES (?, ?, 1, ?, ?, 0) ON CONFLICT (envelope, destination) DO UPDATE "
-            "SET attempts = attempts + 1, sent_at = excluded.sent_at, next_at = excluded.next_at, settled = 0",
+            "INSERT INTO dispatch VALUES (?, ?, 1, ?, ?, NULL) ON CONFLICT (envelope, destination) DO UPDATE SET "
+            "attempts = attempts + 1, sent_at = excluded.sent_at, next_at = excluded.next_at, answered_at = NULL",
             [(number, destination, now, next_at) for number in numbers],
         )
 
-    def note_answered(self, destination: bytes, numbers: Iterable[int], *, next_at: int) -> None:
+    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         self._connection.executemany(
-            "UPDATE dispatch SET settled = 1, next_at = ? WHERE envelope = ? AND destination = ?",
-            [(next_at, number, destination) for number in numbers],
+            "UPDATE dispatch SET answered_at = ?, next_at = ? WHERE envelope = ? AND destination = ?",
+            [(now, next_at, number, destination) for number in numbers],
         )
 
-    def forget_attempts(self, now: int) -> None:
-        self._connection.execute("UPDATE dispatch SET settled = 1, next_at = ? WHERE settled = 0", (now,))
+    def forget_attempts(self, now: int, destination: bytes | None = None) -> None:
+        self._connection.execute(
+            "UPDATE dispatch SET answered_at = :now, next_at = :now WHERE answered_at IS NULL "
+            "AND (:destination IS NULL OR destination = :destination)",
+            {"now": now, "destination": destination},
+        )
 
     def forget_dispatches(self, destination: bytes) -> int:
         forgotten = self._connection.execute(

@@ -388,7 +388,9 @@ def test_forms_are_known_by_version(storage: Storage) -> None:
 def _store_part(url: str, chosen: int, barrier: Any, joined: Any) -> None:
     storage = open_storage(url)
     for round_number in range(15):
-        parts = LinkChain(f"round {round_number}").parts(b'{"a": "%s"}' % (b"x" * 100), 2)
+        parts = LinkChain(f"round {round_number}").parts(b'{"a": "%s"}' % (b"x" * 100), 3)
+        if chosen == 0:
+            storage.commit(Batch([parts[2]]), decode_whole, 1)
         barrier.wait()
         joined[chosen * 15 + round_number] = storage.commit(Batch([parts[chosen]]), decode_whole, 1).joined
     storage.close()

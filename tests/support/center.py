@@ -125,7 +125,7 @@ class SealingDevice:
         values |= {"media_type": "application/json"} | changes
         return Questionnaire(created_at=1_630_000_000_000_000, body=body, **values)
 
-    def seal(self, body: bytes, recipient: RecipientPrivateKey | None = None, **changes: str) -> list[Envelope]:
+    def seal(self, body: bytes, recipient: RecipientPrivateKey | None = None, /, **changes: str) -> list[Envelope]:
         """Seal a questionnaire as the next envelopes of the chain (several when it is large)."""
         return [
             self.seal_content(encode_content(metadata, part), recipient)

@@ -15,7 +15,7 @@ from central_broker.configuration import (
     sample_configuration,
 )
 from central_broker.configuration_check import Mistake
-from central_broker.configuration_schema import CENTER_DEFAULT, KEYS
+from central_broker.configuration_schema import CENTER_DEFAULT, KEYS, Value
 
 CENTER = Path("/srv/center")
 
@@ -46,7 +46,11 @@ def test_the_table_and_the_dataclasses_name_the_same_keys() -> None:
 
 def test_the_sample_loads_as_it_stands_and_chosen_values_count() -> None:
     assert parse_configuration(sample_configuration(CENTER), CENTER) == parse_configuration("", CENTER)
-    chosen = {"broker.names": ("10.8.0.1", "broker.census.example"), "broker.port": 1, "broker.user": "root"}
+    chosen: dict[str, Value] = {
+        "broker.names": ("10.8.0.1", "broker.census.example"),
+        "broker.port": 1,
+        "broker.user": "root",
+    }
     configuration = parse_configuration(sample_configuration(CENTER, chosen), CENTER)
     assert configuration.broker.names == ("10.8.0.1", "broker.census.example")
     assert (configuration.broker.port, configuration.broker.user) == (1, "root")

@@ -16,6 +16,7 @@ from central_broker.center_files import CenterFiles, IssuedCertificate
 from central_broker.enrolment import Enrolled, Issuers, Refused, change_standing, enrol, revocation_list
 from central_broker.storage import open_storage
 from central_broker.storage.contract import DeviceRecord, Storage
+from sync_protocol import domains
 from sync_protocol.identity import Role, Standing, Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import SigningKey
 from sync_protocol.records import EnrolmentRequest, Provisioning, decode_record, encode_record, sign_request
@@ -184,7 +185,16 @@ def test_a_request_with_anything_exchanged_is_refused(center: Center, request_: 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "ы" * 33, "two\nlines", "zero\0", " spaced", "\u202eevil"])
 def test_an_unfit_name_is_refused_though_the_device_signed_it(center: Center, name: str) -> None:
-    assert "name" in center.refuse(EnrollingDevice(name).request()).problem
+    key, tls_request = SigningKey(bytes(32)), make_tls_request(new_p256())
+    parts = (domains.ENROLMENT, name.encode(), b"\0tablet\0", key.public_bytes, tls_request.encode())
+    request = EnrolmentRequest(
+        name=name,
+        role="tablet",
+        signing_key=key.public_bytes.hex(),
+        tls_request=tls_request,
+        signature=key.sign(b"".join(parts)).hex(),
+    )
+    assert "name" in center.refuse(request).problem
 
 
 def test_a_device_cannot_enrol_a_tls_key_that_it_does_not_hold(center: Center) -> None:
