@@ -288,7 +288,7 @@ def test_an_idle_daemon_rests(device: EdgeDevice, center: ReceivingCenter, capsy
     resident = next(line for line in process.joinpath("status").read_text().splitlines() if line.startswith("VmRSS"))
     with capsys.disabled():
         sys.stdout.write(
-            f"\nidle daemon: {resident.split()[1]} kB resident, {cpu_seconds:.2f} s CPU, {switches / 5:.1f} switches/s\n"
+            f"\nidle daemon: {resident.split()[1]} kB resident, {cpu_seconds:.2f} s CPU, {switches / 5:.1f} wakeups/s\n"
         )
     assert switches >= 0
 
