@@ -27,7 +27,7 @@ from central_broker.tls_authority import (
 from sync_protocol.limits import BUNDLE_BYTES_MAX
 from sync_protocol.topics import STATEMENTS, receipts_topic, up_topic
 from tests.support.center_broker import RunningBroker, TryingClient, own_user, running_mosquitto, strict_context
-from tests.support.private_mosquitto import free_port
+from tests.support.processes import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
 
