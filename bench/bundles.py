@@ -82,9 +82,11 @@ def read_bundles(path: Path) -> Iterator[SentBundle]:
 def reserve_sessions(center: BenchCenter, client_ids: Sequence[str]) -> None:
     """Let the broker know these consumers, so that it keeps for them what is published while they are away."""
     for client_id in client_ids:
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.SessionExpiryInterval = _SESSION_SECONDS
-        with _Connection(center.files.configuration.broker.center_port, client_id, center_tls(center.files, "consumer"), properties) as connection:
+        with _Connection(
+            center.files.configuration.broker.center_port, client_id, center_tls(center.files, "consumer"), properties
+        ) as connection:
             connection.subscribe(CONSUMER_SUBSCRIPTION)
 
 
@@ -108,9 +110,7 @@ def publish_all(center: BenchCenter, devices: Sequence[BenchDevice], sent: Seque
 class _Connection:
     """One client driven by hand."""
 
-    def __init__(
-        self, port: int, client_id: str, tls: ssl.SSLContext, properties: Properties | None = None
-    ) -> None:
+    def __init__(self, port: int, client_id: str, tls: ssl.SSLContext, properties: Properties | None = None) -> None:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
         self._client.tls_set_context(tls)
         self._client.max_inflight_messages_set(100)

@@ -17,7 +17,7 @@ from central_broker.broker_configuration import write_broker_files
 from central_broker.broker_link import BrokerSettings
 from central_broker.center_files import CenterFiles, create_center
 from central_broker.configuration import load_configuration, sample_configuration
-from central_broker.enrolment import Enrolled, Issuers, enrol, revocation_list
+from central_broker.enrolment import Enrolled, Issuers, Refused, enrol, revocation_list
 from central_broker.seed_protection import PassphraseSources
 from central_broker.storage import open_storage
 from central_broker.storage.contract import CertifiedDevice
@@ -101,9 +101,11 @@ class BenchCenter:
         """Make a device's keys in its folder, enrol it, and install the answer there."""
         request = provisioning.make_request(folder, name=name, role=Role.TABLET)
         enrolled = enrol(request, files=self.files, storage=self._register, issuers=self._issuers, now=now())
-        if not isinstance(enrolled, Enrolled):
-            raise RuntimeError(enrolled.problem)
-        provisioning.install(folder, encode_record(enrolled.provisioning))
+        match enrolled:
+            case Refused(problem):
+                raise RuntimeError(problem)
+            case Enrolled(provisioning=answer):
+                provisioning.install(folder, encode_record(answer))
         return BenchDevice(folder, provisioning.load(folder))
 
     def prepare_database(self, url: str, devices: Sequence[BenchDevice]) -> None:

@@ -103,7 +103,7 @@ async def consume(files: CenterFiles, store: Store, count: int) -> None:
     devices = load_devices(files)
     secrets = {secret.name: secret for secret in files.recipient_keys()}
     broker = files.configuration.broker
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
     properties.SessionExpiryInterval = _SESSION_SECONDS
     client = aiomqtt.Client(
         broker.center_address,
