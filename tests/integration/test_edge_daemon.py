@@ -233,6 +233,12 @@ def test_the_service_manager_hears_of_readiness_links_life_and_end(
     assert not list(device.runtime_directory.glob("*.sock"))
 
 
+def test_the_service_manager_hears_why_the_broker_is_not_reached(lonely_device: EdgeDevice) -> None:
+    notices = lonely_device.listen_for_notices()
+    lonely_device.start(wait=False)
+    wait_for_notice(notices, "STATUS=0 waiting", "; not connected (VPN by lo; ConnectionRefusedError: ")
+
+
 def test_a_silent_center_is_told_of_in_status_journal_and_to_the_service_manager(lonely_device: EdgeDevice) -> None:
     device = lonely_device
     device.start()
