@@ -178,7 +178,8 @@ def test_no_bytes_end_in_anything_but_an_answer(body: bytes) -> None:
 
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 MEMBERS = ("form", "form_version", "instance_id", "instanceID", "meta")
 
