@@ -319,8 +319,10 @@ def test_only_the_owner_may_read_the_files(store: QueueStore, tmp_path: Path) ->
 def test_a_second_opener_is_told_that_the_queue_is_in_use(store: QueueStore, tmp_path: Path) -> None:
     with pytest.raises(QueueBusy, match="in use by another process"):
         QueueStore(tmp_path / "queue")
-    program = "import sys; from pathlib import Path; from edge_agent.queue.store import QueueStore; "
+    program = (
+        "import sys; from pathlib import Path; from edge_agent.queue.store import QueueStore; "
         "QueueStore(Path(sys.argv[1]))"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "queue")], check=False, capture_output=True, text=True
     )
