@@ -68,6 +68,8 @@ KEYS: Final[tuple[Key, ...]] = (
         "",
         'SQLite file or PostgreSQL. "" is sqlite:///STATE/census.sqlite3 in the state directory; PostgreSQL is '
         "postgresql://USER@HOST/DATABASE, with its password in ~/.pgpass or by peer authentication, never here.",
+        # In a folder of its own: the services' users may write there, and not where the authority's records are.
+        installed="sqlite:////var/lib/census-center/database/census.sqlite3",
     ),
     Key(
         "directories",
