@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -299,8 +300,8 @@ def test_the_connection_is_as_durable_as_promised(store: QueueStore) -> None:
 
 def test_a_queue_that_does_not_become_durable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Careless(sqlite3.Connection):
-        def execute(self, sql: str, *rest: object) -> sqlite3.Cursor:  # type: ignore[override] # narrower on purpose
-            return super().execute("SELECT 1" if sql == "PRAGMA synchronous" else sql, *rest)  # type: ignore[arg-type] # passed on as they come
+        def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+            return super().execute("SELECT 1" if sql == "PRAGMA synchronous" else sql, parameters)
 
     real = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=Careless))
@@ -319,9 +320,12 @@ def test_a_second_opener_is_told_that_the_queue_is_in_use(store: QueueStore, tmp
     with pytest.raises(QueueBusy, match="in use by another process"):
         QueueStore(tmp_path / "queue")
     program = (
-        "import sys; from pathlib import Path; from edge_agent.queue.store import QueueStore; QueueStore(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from edge_agent.queue.store import QueueStore; "
+        "QueueStore(Path(sys.argv[1]))"
     )
-    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path / "queue")], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "queue")], check=False, capture_output=True, text=True
+    )
     assert ended.returncode == 1 and "QueueBusy" in ended.stderr
 
 
@@ -363,7 +367,7 @@ def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path, damage: str) -> 
     else:
         data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
-    with pytest.raises(StoreFault, match="damaged.*keep the files"), QueueStore(tmp_path) as store:
+    with pytest.raises(StoreFault, match=r"damaged.*keep the files"), QueueStore(tmp_path) as store:
         due(store)
 
 
@@ -449,7 +453,9 @@ def test_no_statement_reads_or_sorts_the_whole_queue(
         plan = [row[3] for row in store.connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
         assert plan and not any("TEMP B-TREE" in step for step in plan), (sql, plan)
         # A scan along a partial index reads only the envelopes that are still there to be sent or dropped.
-        assert all("INDEX" in step or "PRIMARY KEY" in step or "SUBQUERY" in step or "SEARCH" in step for step in plan), (
+        assert all(
+            "INDEX" in step or "PRIMARY KEY" in step or "SUBQUERY" in step or "SEARCH" in step for step in plan
+        ), (
             sql,
             plan,
         )

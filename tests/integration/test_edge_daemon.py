@@ -203,7 +203,7 @@ def test_the_journal_can_be_filtered_by_what_happened(
 def wait_for_notice(notices: socket.socket, *pieces: str) -> str:
     """Return the next word to the service manager that has all the pieces."""
     heard: list[str] = []
-    for _ in range(400):
+    for _ in range(100):
         text = notices.recv(4096).decode()
         heard.append(text)
         if all(piece in text for piece in pieces):
@@ -231,6 +231,18 @@ def test_the_service_manager_hears_of_readiness_links_life_and_end(
     wait_for_notice(notices, "STOPPING=1")
     assert device.process.wait() == 0
     assert not list(device.runtime_directory.glob("*.sock"))
+
+
+def test_the_service_manager_hears_why_the_broker_is_not_reached(tmp_path: Path, authority: TestAuthority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
+        with EdgeDevice(tmp_path / "device", authority, listening.getsockname()[1]) as device:
+            notices = device.enrol().listen_for_notices()
+            device.start(wait=False)
+            connection, _ = listening.accept()
+            wait_for_notice(notices, "STATUS=0 waiting", "; not connected (VPN by lo)")
+            connection.close()  # nothing happens in the queue: it is the link alone that changes
+            wait_for_notice(notices, "STATUS=0 waiting", "; not connected (VPN by lo; ")
 
 
 def test_a_silent_center_is_told_of_in_status_journal_and_to_the_service_manager(lonely_device: EdgeDevice) -> None:

@@ -20,7 +20,9 @@ def test_whatever_was_acknowledged_is_there_after_thirty_kills_and_the_chain_has
     acknowledged: dict[int, tuple[int, int, int]] = {}
     following = 1
     for _ in range(KILLS):
-        lines = run_and_kill(tmp_path, following, after_lines=randomness.randrange(1, 12), delay=randomness.random() / 50)
+        lines = run_and_kill(
+            tmp_path, following, after_lines=randomness.randrange(1, 12), delay=randomness.random() / 50
+        )
         for line in lines:
             number, *place = (int(word) for word in line.split())
             acknowledged[number] = (place[0], place[1], place[2])

@@ -95,8 +95,7 @@ def test_what_a_process_before_only_noted_is_settled_at_the_next_start(
 ) -> None:
     write(tmp_path, at(1), settle=False)
     synced: list[int] = []
-    real = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (synced.append(descriptor), real(descriptor)))
+    monkeypatch.setattr(os, "fdatasync", synced.append)
     mirror = FileHeadMirror(tmp_path)
     mirror.note(at(1))
     mirror.settle()
@@ -128,9 +127,14 @@ def test_after_a_failed_settle_the_position_is_written_again(tmp_path: Path, mon
         broken.setattr(os, "fdatasync", fail)
         with pytest.raises(StoreFault, match="Input/output error"):
             mirror.settle()
-    written: list[int] = []
+    written: list[bytes] = []
     real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda *arguments: (written.append(1), real(*arguments))[1])
+
+    def write_down(descriptor: int, data: bytes, offset: int) -> int:
+        written.append(data)
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", write_down)
     mirror.note(at(1))
     mirror.settle()
     mirror.close()

@@ -178,13 +178,15 @@ def test_no_bytes_end_in_anything_but_an_answer(body: bytes) -> None:
 
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=8,
 )
 MEMBERS = ("form", "form_version", "instance_id", "instanceID", "meta")
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.dictionaries(st.sampled_from(MEMBERS) | st.text(), JSON_VALUES), st.booleans())
+@given(st.dictionaries(st.sampled_from(MEMBERS) | st.text(max_size=9), JSON_VALUES, max_size=5), st.booleans())
 def test_no_json_ends_in_anything_but_an_answer(document: dict[str, object], escaped: bool) -> None:
     text = json.dumps(document, ensure_ascii=escaped)
     assert isinstance(read(text.encode(errors="surrogatepass")), Questionnaire | Unacceptable)
