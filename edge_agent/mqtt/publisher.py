@@ -222,7 +222,9 @@ class MqttPublisher:
     def _tell_problem(self, error: BaseException, *, after_seconds: int | None = None) -> None:
         """Keep the problem for `status`, and tell it in the journal unless it has just been told."""
         problem = _innermost(error)
-        text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+        text = str(problem)
+        if not text or not isinstance(problem, aiomqtt.MqttError):  # whose name says nothing that its text does not
+            text = f"{type(problem).__name__}: {problem}".removesuffix(": ")
         changed = text != self.state.last_problem
         if changed or self.state.problem_since is None:
             self.state.problem_since = self._clock()

@@ -28,7 +28,7 @@ from sync_protocol.topics import STATEMENTS, receipts_topic, up_topic
 from tests.support.center_broker import TryingClient, own_user, running_mosquitto, strict_context
 from tests.support.center_commands import CenterCommands
 from tests.support.enrolling_device import EnrollingDevice
-from tests.support.private_mosquitto import free_port
+from tests.support.processes import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
 WAIT_SECONDS = 30.0
