@@ -8,7 +8,8 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,8 @@ from demo.processes import DeadlineError, wait_until
 from demo.story import Story
 
 _CHUNK: Final = 5
-_OUTAGE_SECONDS: Final = 4
+_COLLECTION_SECONDS: Final = 16
+"""The field works at its own pace; outages shorter than this show nothing."""
 _DRAIN_SECONDS: Final = 300
 
 
@@ -106,6 +108,7 @@ def _run(
             field.center.ask("backup", "run")
             _wait_until_purged(field)
             story.tell("every tablet has purged what the backup has")
+        console.print()
         return balance.draw_up(field)
 
 
@@ -115,11 +118,18 @@ def _collect(field: Field, bodies: Sequence[bytes], form: str, story: Story) -> 
     failures: list[BaseException] = []
 
     def submit(device: Device, share: Sequence[bytes]) -> None:
+        chunks = range(0, len(share), _CHUNK)
         try:
-            for start in range(0, len(share), _CHUNK):
+            for start in chunks:
                 device.submit(share[start : start + _CHUNK], form=form)
+                time.sleep(_COLLECTION_SECONDS / len(chunks))
         except (OSError, CommandFailed) as error:
             failures.append(error)
+
+    def accepted_or_over(due: float) -> Callable[[], bool]:
+        return lambda: (
+            sum(device.accepted for device in field.devices) >= due or not any(thread.is_alive() for thread in threads)
+        )
 
     threads = [
         threading.Thread(target=submit, args=(device, share), daemon=True)
@@ -127,36 +137,42 @@ def _collect(field: Field, bodies: Sequence[bytes], form: str, story: Story) -> 
     ]
     for thread in threads:
         thread.start()
-    total = len(bodies)
-    _at(field, total * 1 // 4, threads)
-    story.tell("the link of every tablet is cut")
-    for device in field.devices:
-        device.relay.cut()
-    _at(field, total * 2 // 4, threads)
-    story.tell("the link is back")
-    for device in field.devices:
-        device.relay.heal()
-    story.tell("the consumer is killed (SIGKILL), and started again")
-    field.center.consumers[1].kill9()
-    field.center.start_consumer()
-    _at(field, total * 3 // 4, threads)
-    story.tell("the broker is killed (SIGKILL); it forgets every session, and is started again")
-    if field.center.broker is not None:
-        field.center.broker.kill9()
-    field.center.start_broker()
+    for happens_at, what, happen in _outages(field):
+        wait_until(
+            accepted_or_over(happens_at * len(bodies)),
+            f"{happens_at:.0%} of the questionnaires are accepted",
+            timeout_seconds=_DRAIN_SECONDS,
+        )
+        story.tell(what)
+        happen()
     for thread in threads:
         thread.join()
     if failures:
         raise CommandFailed(f"a tablet refused: {failures[0]}")
 
 
-def _at(field: Field, count: int, threads: Sequence[threading.Thread]) -> None:
-    """Wait until so many questionnaires are accepted."""
-    wait_until(
-        lambda: sum(device.accepted for device in field.devices) >= count or not any(t.is_alive() for t in threads),
-        f"{count} questionnaires are accepted",
-        timeout_seconds=_DRAIN_SECONDS,
-    )
+def _outages(field: Field) -> Iterator[tuple[float, str, Callable[[], None]]]:
+    """Yield when something happens, as a share of all submissions, what, and how."""
+    center = field.center
+
+    def cut_links() -> None:
+        for device in field.devices:
+            device.relay.cut()
+
+    def heal_links() -> None:
+        for device in field.devices:
+            device.relay.heal()
+
+    def kill_broker() -> None:
+        if center.broker is not None:
+            center.broker.kill9()
+
+    yield 0.20, "the link of every tablet is cut", cut_links
+    yield 0.45, "the links are back", heal_links
+    yield 0.55, "the consumer is killed (SIGKILL)", center.consumers[1].kill9
+    yield 0.65, "a consumer is started again", center.start_consumer
+    yield 0.75, "the broker is killed (SIGKILL): it forgets every session and every message", kill_broker
+    yield 0.85, "the broker is started again", center.start_broker
 
 
 def _wait_until_purged(field: Field) -> None:

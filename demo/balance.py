@@ -58,10 +58,15 @@ class Balance:
     def table(self) -> Table:
         """Return the account for people."""
         verdict = "[green]it balances[/]" if self.balances else "[bold red]IT DOES NOT BALANCE[/]"
-        table = Table(title=f"the account: {verdict}", title_justify="left", show_footer=True)
+        table = Table(
+            title=f"the account: {verdict}",
+            title_justify="left",
+            show_footer=True,
+            caption="sync marks: those that are exactly the commit times in the census database",
+        )
         document = self.document()
         names = ("accepted", "sealed", "committed", "doubled", "lost", "marks_equal", "purged")
-        titles = ("accepted", "sealed", "committed", "doubled", "lost", "sync marks = commit times", "purged")
+        titles = ("accepted", "sealed", "committed", "doubled", "lost", "sync marks", "purged")
         table.add_column("tablet", footer="all")
         for name, title in zip(names, titles, strict=True):
             table.add_column(title, justify="right", footer=str(document[name]))
@@ -72,7 +77,7 @@ class Balance:
 
 def draw_up(field: Field) -> Balance:
     """Draw the account from the devices' queues and the database itself."""
-    sealed = {row["origin"]: row["sealed"] for row in field.center.ask("completeness")["devices"]}
+    sealed = {row["device"]: row["sealed"] for row in field.center.ask("completeness")["devices"]}
     committed = committed_questionnaires(field.center)
     return Balance([_device_balance(device, sealed, committed) for device in field.devices])
 

@@ -5,6 +5,7 @@ The demo and the integration tests drive it. Devices reach the broker through a 
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import unquote, urlsplit
 
 from demo.processes import RunningProcess, accepts_connections, free_port, wait_until
 from demo.tcp_relay import TcpRelay
@@ -48,15 +50,21 @@ class Center:
     def __init__(self, folder: Path, *, database_url: str | None = None) -> None:
         self.folder = folder
         self.database_url = database_url or f"sqlite:///{folder / 'state' / 'census.sqlite3'}"
-        self.port, self._center_port = free_port(), free_port()
+        self.port = free_port()
         folder.mkdir(parents=True)
         passphrase = folder / "passphrase"
         passphrase.write_text(secrets.token_hex(16) + "\n")
         passphrase.chmod(0o600)
-        self._run("init", "--passphrase-file", passphrase)
-        self._configure(passphrase, database_url)
-        self.broker_folder = folder / "broker"
+        self._environment = {"CENSUS_CENTER": str(folder), "CENSUS_PASSPHRASE_FILE": str(passphrase)}
+        url, password = _without_password(self.database_url)
+        if password:
+            self._environment["PGPASSWORD"] = password
+        ports = ("--port", str(self.port), "--center-port", str(free_port()))
+        user = getpass.getuser()
+        self._run("init", "--address", "127.0.0.1", *ports, "--database", url, "--broker-user", user)
+        set_toml_keys(folder / "center.toml", {"receipts": {"interval_milliseconds": 100}})
         self._run("broker")
+        self.broker_folder = folder / "broker"
         self.broker: RunningProcess | None = None
         self.consumers: dict[int, RunningProcess] = {}
         self.publishers: dict[int, RunningProcess] = {}
@@ -98,22 +106,19 @@ class Center:
                 process.close()
 
     def _start(self, *arguments: str, log: Path) -> RunningProcess:
-        words: list[str | Path] = [_PROGRAMS / "central-broker", "--center", self.folder, *arguments]
-        return RunningProcess(words, log=log)
+        return RunningProcess([_PROGRAMS / "central-broker", *arguments], log=log, environment=self._environment)
 
     def _run(self, *arguments: str | Path) -> str:
-        return command("central-broker", "--center", self.folder, *arguments)
+        return command("central-broker", *arguments, environment=self._environment)
 
-    def _configure(self, passphrase: Path, database_url: str | None) -> None:
-        path = self.folder / "center.toml"
-        settings = {
-            "broker": {"port": self.port, "center_port": self._center_port, "user": "root"},
-            "secrets": {"passphrase_file": str(passphrase)},
-            "receipts": {"interval_milliseconds": 100},
-        }
-        if database_url is not None:
-            settings["database"] = {"url": database_url}
-        set_toml_keys(path, settings)
+
+def _without_password(url: str) -> tuple[str, str]:
+    """Split a password off a database URL: the center's configuration does not take one."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url, ""
+    place = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username}@{place}").geturl(), unquote(parts.password)
 
 
 def set_toml_keys(path: Path, settings: dict[str, dict[str, Any]]) -> None:
@@ -140,7 +145,7 @@ class Device:
         self.name = name
         self.folder = folder
         folder.mkdir(parents=True)
-        self.relay = TcpRelay(center.port)
+        self.relay = TcpRelay(("127.0.0.1", center.port))
         self.relay.start()
         self.configuration = folder / "edge-agent.toml"
         self.configuration.write_text(command("edge-agent", "sample-configuration"))
@@ -228,7 +233,7 @@ class Device:
     def _enrol(self, center: Center) -> None:
         self.edge_agent("enrol", "request", "--name", self.name)
         provisioning = self.folder / "provisioning.json"
-        center.ask("enrol", self.folder / "provisioning" / "request.json", "--to", provisioning)
+        center.ask("enrol", self.folder / "provisioning" / "request.json", "--out", provisioning)
         self.edge_agent("enrol", "install", provisioning)
 
 
@@ -270,7 +275,7 @@ class Field:
         for device in self.devices:
 
             def everything_marked(device: Device = device) -> bool:
-                counts = device.status()["envelopes"]
+                counts: dict[str, int] = device.status()["envelopes"]
                 return counts["waiting"] + counts["sent"] == 0
 
             wait_until(everything_marked, f"{device.name} is synchronised", timeout_seconds=timeout_seconds)

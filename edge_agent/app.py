@@ -1,5 +1,10 @@
-"""The composition root: the only file that names every adapter. Builds the daemon from its configuration and runs
-it.
+"""The composition root: the only file that names every adapter. Builds the daemon from its configuration and runs it.
+
+| part | when it fails |
+|---|---|
+| the runner (engine and queue) | the daemon ends, and is started anew by its service manager |
+| sockets, drop folder, publisher, status line | that part alone is started again; the others go on |
+| the queue's thread | the watchdog is not told any more, and the service manager starts the daemon anew |
 """
 
 from __future__ import annotations
@@ -10,7 +15,8 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from edge_agent import provisioning
@@ -21,14 +27,15 @@ from edge_agent.engine.events import Started
 from edge_agent.engine.settings import SECOND, EngineSettings
 from edge_agent.engine.stepper import Stepper
 from edge_agent.mqtt.bound_client import broker_tls_context
-from edge_agent.mqtt.publisher import MqttPublisher, PublisherSettings
+from edge_agent.mqtt.publisher import MqttPublisher, PublisherSettings, PublisherState
 from edge_agent.mqtt.vpn_guard import Permitted, VpnGuard
 from edge_agent.queue.intake.drop_folder import DropFolder
 from edge_agent.queue.intake.intake import Intake, IntakeSettings
 from edge_agent.queue.intake.local_protocol import CONTROL_SOCKET_NAME, SUBMIT_SOCKET_NAME, LocalServer
 from edge_agent.queue.intake.submit_socket import SubmitHandler
 from edge_agent.queue.mirror import FileHeadMirror
-from edge_agent.queue.store import QueueStore
+from edge_agent.queue.store import QueueBusy, QueueStore
+from edge_agent.repetition import Repetitions
 from edge_agent.runner import Runner
 from operations.journal import get_logger
 from operations.notify import ServiceState, watchdog_interval_seconds
@@ -38,8 +45,16 @@ log = get_logger()
 _STATUS_INTERVAL_SECONDS: Final = 2
 """At most so often, and only after something happened, the status line is told anew."""
 
-
 _PART_PAUSE_SECONDS: Final = 30
+"""Before a part that failed is tried again."""
+
+_QUEUE_BUSY_POLL_SECONDS: Final = 0.1
+_QUEUE_BUSY_SECONDS_MAX: Final = 60
+"""A command looks for a moment, `doctor` reads a large queue through; what lasts longer is another daemon."""
+
+_LISTENING_POLL_SECONDS: Final = 0.01
+_LISTENING_SECONDS_MAX: Final = 5
+"""The submit socket listens within milliseconds, or its part has failed and is tried again later."""
 
 
 def clock() -> int:
@@ -81,11 +96,15 @@ class Daemon:
         self._device = provisioning.load(configuration.device.provisioning_directory)
         # Not for secrets: it only keeps devices from falling into step.
         self._randomness = random.Random().random  # noqa: S311
+        self._tls_context = broker_tls_context(
+            self._device.tls_authority, self._device.tls_certificate, self._device.tls_key
+        )
         self._service = ServiceState.from_environment()
-        self._status_due: asyncio.TimerHandle | None = None
+        self._link_state = PublisherState()
+        self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT; raises StoreFault, ProvisioningError, TlsMaterialError or OSError at start."""
+        """Run until SIGTERM or SIGINT; raises StoreFault or OSError when it cannot start."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,47 +112,72 @@ class Daemon:
         async with AsyncExitStack() as stack:
             thread = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="store"))
             state_directory = self._configuration.device.state_directory
-            store = stack.enter_context(await loop.run_in_executor(thread, QueueStore, state_directory))
+            store = stack.enter_context(await _open_queue(state_directory, thread))
             mirror = FileHeadMirror(state_directory)
             stack.callback(mirror.close)
             engine = Engine(self._device.identity, engine_settings(self._configuration), self._randomness)
             self._runner = Runner(Stepper(engine, store, mirror), thread, clock)
             self._query = connection_query(store.connection)
-            self._guard = VpnGuard(
-                self._configuration.broker.address,
-                self._configuration.vpn.interfaces,
-                port=self._configuration.broker.port,
-            )
-            await stack.enter_async_context(self._guard)
-            self._publisher = self._make_publisher()
             await self._runner.start(Started(mirror.position(), self._device.statements))
             await self._run_parts(stop)
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
-        parts = [self._runner.run(), self._publisher.run(), *self._intake_parts(), self._watchdog()]
+        for name in (SUBMIT_SOCKET_NAME, CONTROL_SOCKET_NAME):
+            # Left by a daemon that was killed: the queue's lock, which we hold, says that no other one runs.
+            (self._configuration.device.runtime_directory / name).unlink(missing_ok=True)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part) for part in parts]
-            self._runner.watch(self._status_changed)
+            running = group.create_task(self._runner.run())
+            parts = [group.create_task(part) for part in (*self._intake_parts(), *self._other_parts())]
+            self._runner.watch(self._changed.set)
+            await self._submissions_are_accepted()
             log.info("started", device=self._device.identity.device)
             self._service.ready("starting")
-            self._status_changed()
+            self._changed.set()
             await stop.wait()
             log.info("stopping")
             self._service.stopping("stopping")
-            for task in tasks:
-                task.cancel()
+            # First nothing new comes in; then what came in is recorded; then the queue closes.
+            for part in parts:
+                part.cancel()
+            await asyncio.wait(parts)
+            await self._everything_is_recorded()
+            running.cancel()
 
-    def _make_publisher(self) -> MqttPublisher:
-        tls_context = broker_tls_context(self._device.tls_authority, self._device.tls_certificate, self._device.tls_key)
-        return MqttPublisher(
-            self._device.identity.device,
-            publisher_settings(self._configuration),
-            guard=self._guard,
-            tls_context=tls_context,
-            host=self._runner,
-            randomness=self._randomness,
-            clock=clock,
-        )
+    async def _submissions_are_accepted(self) -> None:
+        """Return when form programs can reach us: READY means that (or when it is clear that they cannot for now)."""
+        path = self._configuration.device.runtime_directory / SUBMIT_SOCKET_NAME
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LISTENING_SECONDS_MAX):
+                while not path.exists():  # noqa: ASYNC110  # asyncio does not tell when a server begins to listen
+                    await asyncio.sleep(_LISTENING_POLL_SECONDS)
+
+    async def _everything_is_recorded(self) -> None:
+        """Return when every event before now has been handled: one more, of a link that there is not, ends the line."""
+        await self._runner.bundle_arrived("", b"")
+
+    def _other_parts(self) -> list[Coroutine[None, None, None]]:
+        return [
+            _keep_up("publisher", self._publish),
+            _keep_up("status line", self._tell_status),
+            _keep_up("watchdog", self._watchdog),
+        ]
+
+    async def _publish(self) -> None:
+        """A guard whose notices from the kernel have failed is of no use: it is made anew with the publisher."""
+        broker = self._configuration.broker
+        async with VpnGuard(broker.address, self._configuration.vpn.interfaces, port=broker.port) as guard:
+            publisher = MqttPublisher(
+                self._device.identity.device,
+                publisher_settings(self._configuration),
+                guard=guard,
+                tls_context=self._tls_context,
+                host=self._runner,
+                randomness=self._randomness,
+                clock=clock,
+                state=self._link_state,
+                on_change=self._changed.set,
+            )
+            await publisher.run()
 
     def _intake_parts(self) -> list[Coroutine[None, None, None]]:
         configuration = self._configuration
@@ -158,7 +202,7 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         """Read on the store's thread; the publisher's state is only looked at."""
-        state = self._publisher.state
+        state = self._link_state
         broker = self._configuration.broker
         vpn = (
             f"VPN by {state.vpn.interface}"
@@ -171,6 +215,7 @@ class Daemon:
             connected=state.connected,
             connected_since=state.connected_since,
             last_problem=state.last_problem,
+            problem_since=state.problem_since,
         )
         return status_document(
             self._query,
@@ -180,15 +225,12 @@ class Daemon:
             now=clock(),
         )
 
-    def _status_changed(self) -> None:
-        if self._status_due is None:
-            loop = asyncio.get_running_loop()
-            self._status_due = loop.call_later(_STATUS_INTERVAL_SECONDS, lambda: loop.create_task(self._tell_status()))
-
     async def _tell_status(self) -> None:
-        self._status_due = None
-        document = await self._runner.on_store_thread(self._status)
-        self._service.status(status_line(document))
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._service.status(status_line(await self._runner.on_store_thread(self._status)))
+            await asyncio.sleep(_STATUS_INTERVAL_SECONDS)
 
     async def _watchdog(self) -> None:
         """Tell systemd that we live, by way of the store's thread: a daemon whose store hangs does not."""
@@ -196,18 +238,41 @@ class Daemon:
         while interval_seconds is not None:
             await self._runner.on_store_thread(self._service.watchdog)
             await asyncio.sleep(interval_seconds)
+        await asyncio.Event().wait()
+
+
+async def _open_queue(directory: Path, thread: ThreadPoolExecutor) -> QueueStore:
+    """Open the queue on its thread; raises StoreFault. A command may be looking at it just now: that is waited for."""
+    loop = asyncio.get_running_loop()
+    give_up_seconds = loop.time() + _QUEUE_BUSY_SECONDS_MAX
+    while True:
+        try:
+            return await loop.run_in_executor(thread, QueueStore, directory)
+        except QueueBusy:
+            if loop.time() > give_up_seconds:
+                raise
+        await asyncio.sleep(_QUEUE_BUSY_POLL_SECONDS)
 
 
 async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run a part again when the system fails it: the rest of the daemon does not depend on it."""
+    """Run a part again whatever ended it: the rest of the daemon does not depend on it."""
+    repetitions = Repetitions()
     while True:
         try:
             await run()
-        except OSError as error:
-            log.error("part_failed", part=name, problem=str(error))
+        except Exception as error:  # a fault in one part must not keep the others from working
+            problem = f"{type(error).__name__}: {error}"
+            untold = repetitions.worth_telling(problem, asyncio.get_running_loop().time())
+            if untold is not None:
+                # The system's refusals explain themselves; anything else is a mistake of ours, and its place matters.
+                log.error("part_failed", part=name, problem=problem, exc_info=not isinstance(error, OSError))
         await asyncio.sleep(_PART_PAUSE_SECONDS)
 
 
 def run(configuration: Configuration) -> None:
-    """Run the daemon until it is told to stop."""
+    """Run the daemon until it is told to stop.
+
+    Raises ProvisioningError, TlsMaterialError, StoreFault or OSError when it cannot start, ExceptionGroup when its core
+    fails.
+    """
     asyncio.run(Daemon(configuration).run())

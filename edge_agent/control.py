@@ -8,16 +8,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
 from edge_agent.queue import inspection
 from edge_agent.queue.inspection import Query
-from edge_agent.queue.intake.local_protocol import Answer, LocalProtocolError, Request, member
+from edge_agent.queue.intake.local_protocol import Answer, LocalProtocolError, Request, member, refusal
 
 STATUS = "status"
 QUEUE_LIST = "queue-list"
 QUEUE_SHOW = "queue-show"
+
+SEQUENCE_MAX: Final = (1 << 63) - 1
+"""SQLite's integers end here."""
 
 
 class Reader(Protocol):
@@ -35,6 +38,7 @@ class LinkStatus:
     connected: bool
     connected_since: int | None
     last_problem: str | None
+    problem_since: int | None
 
 
 def connection_query(connection: sqlite3.Connection) -> Query:
@@ -82,7 +86,7 @@ def _alarms(
         days, hours = divmod(silence // 3_600_000_000, 24)
         waiting = envelopes["waiting"] + envelopes["sent"]
         yield (
-            f"no receipt from the center for {days} d {hours} h while {waiting} envelopes wait: connect the VPN, or "
+            f"no receipt from the center for {days} d {hours} h, and {waiting} waiting for one: connect the VPN, or "
             "have a collection point take them"
         )
     if envelopes["held"]:
@@ -97,7 +101,12 @@ def status_line(document: Mapping[str, Any]) -> str:
     waiting = counts["waiting"] + counts["sent"]
     done = counts["synchronised"] + counts["purged"]
     link: LinkStatus | None = document["link"]
-    way = "no daemon" if link is None else "connected" if link.connected else f"not connected ({link.vpn})"
+    if link is None:
+        way = "no daemon"
+    elif link.connected:
+        way = f"connected ({link.vpn})"
+    else:
+        way = f"not connected ({link.vpn}" + (f"; {link.last_problem})" if link.last_problem else ")")
     line = f"{waiting} waiting for their receipt, {done} synchronised, {counts['held']} held; {way}"
     alarms: list[str] = document["alarms"]
     return f"ALARM: {alarms[0]} | {line}" if alarms else line
@@ -112,19 +121,39 @@ class ControlHandler:
         self._status = status
 
     async def __call__(self, request: Request, _body: bytes) -> Answer:
+        work = self._work_for(request)
+        try:
+            return await self._read(work)
+        except sqlite3.Error as error:
+            return refusal(f"the queue cannot be read: {error}", "run edge-agent doctor", again=True)
+
+    def _work_for(self, request: Request) -> Callable[[], Answer]:
+        """Return what answers the request; raises LocalProtocolError for one that cannot be answered."""
         match request.get("request"):
             case "status":
-                return await self._read(lambda: {"ok": True, **self._status()})
+                return lambda: {"ok": True, **self._status()}
             case "queue-list":
                 state = member(request, "state", str, None)
-                rows_max = member(request, "rows", int, inspection.ROWS_MAX)
-                return await self._read(
-                    lambda: {"ok": True, "rows": inspection.list_envelopes(self._query, state=state, rows_max=rows_max)}
-                )
+                if state is not None and state not in inspection.STATES:
+                    raise LocalProtocolError(f"state is none of {', '.join(inspection.STATES)}")
+                rows_max = _number(request, "rows", inspection.ROWS_MAX, inspection.ROWS_MAX)
+                return lambda: {
+                    "ok": True,
+                    "rows": inspection.list_envelopes(self._query, state=state, rows_max=rows_max),
+                }
             case "queue-show":
-                sequence, epoch = member(request, "sequence", int, 0), member(request, "epoch", int, None)
-                return await self._read(
-                    lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
-                )
+                sequence = _number(request, "sequence", None, SEQUENCE_MAX)
+                epoch = None if request.get("epoch") is None else _number(request, "epoch", None, SEQUENCE_MAX)
+                if sequence is None:
+                    raise LocalProtocolError("a request for one envelope names its sequence")
+                return lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
             case other:
                 raise LocalProtocolError(f"{other!r} is none of {STATUS}, {QUEUE_LIST}, {QUEUE_SHOW}")
+
+
+def _number(request: Request, name: str, default: Any, maximum: int) -> Any:
+    """Return a member that counts from 1; what SQLite has no room for is refused here."""
+    value = member(request, name, int, default)
+    if value is not default and not 1 <= value <= maximum:
+        raise LocalProtocolError(f"{name} of the request is from 1 to {maximum}")
+    return value

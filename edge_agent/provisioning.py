@@ -7,6 +7,9 @@
 | `request.json` | enrolment request, for the center | `make_request` |
 | `provisioning.json` | the center's answer | `install` |
 | `tls.crt`, `authority.crt` | certificates from it, as OpenSSL reads them | `install` |
+
+The directory (0700) and the files in it belong to the daemon's user; the keys are 0600. `hand_over` sees to that when
+root enrols the device.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ REQUEST: Final = "request.json"
 PROVISIONING: Final = "provisioning.json"
 TLS_CERTIFICATE: Final = "tls.crt"
 TLS_AUTHORITY: Final = "authority.crt"
+FILES: Final = (SIGNING_KEY, TLS_KEY, REQUEST, PROVISIONING, TLS_CERTIFICATE, TLS_AUTHORITY)
 
 
 class ProvisioningError(Exception):
@@ -67,7 +71,7 @@ class ProvisionedDevice:
 
 def make_request(directory: Path, *, name: str, role: Role) -> EnrolmentRequest:
     """Make the device's keys unless they are there, and write its enrolment request; raises ProvisioningError."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_directory(directory)
     signer = SigningKey(_signing_seed(directory, make=True))
     tls_key = _tls_key(directory)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_name(signer.public_bytes).hex())])
@@ -85,6 +89,9 @@ def make_request(directory: Path, *, name: str, role: Role) -> EnrolmentRequest:
 def install(directory: Path, data: bytes) -> Provisioning:
     """Check the center's answer against the device's keys and put it in place; raises ProvisioningError."""
     signer = SigningKey(_signing_seed(directory, make=False))
+    if _is_request(data):
+        problem = "this is a device's request, not the center's answer to one"
+        raise ProvisioningError(problem, "take it to the center: central-broker enrol; install what that gives back")
     try:
         provisioning = decode_record(data, Provisioning)
         _check(provisioning, signer)
@@ -96,6 +103,27 @@ def install(directory: Path, data: bytes) -> Provisioning:
     # Last: its presence says that the rest is there.
     _write(directory / PROVISIONING, encode_record(provisioning), mode=0o644)
     return provisioning
+
+
+def hand_over(directory: Path, user_id: int, group_id: int) -> None:
+    """Give the directory and its files to the daemon's user; needs root. Raises ProvisioningError."""
+    for path in (directory, *(directory / name for name in FILES)):
+        try:
+            # By descriptor, and never by a link: the user who gets the directory could have put one there before.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ProvisioningError(f"cannot hand over {path}: {error.strerror}", _REMEDY_OWNER) from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISDIR(status.st_mode) and not (stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
+                raise ProvisioningError(f"{path} is no plain file of its own", _REMEDY_OWNER)
+            os.fchown(descriptor, user_id, group_id)
+        except OSError as error:
+            raise ProvisioningError(f"cannot hand over {path}: {error.strerror}", _REMEDY_OWNER) from error
+        finally:
+            os.close(descriptor)
 
 
 def load(directory: Path) -> ProvisionedDevice:
@@ -127,13 +155,15 @@ def load(directory: Path) -> ProvisionedDevice:
 
 
 _REMEDY_ENROL: Final = "take this device's request.json to the center and install the answer to that request"
+_REMEDY_OWNER: Final = "look into the directory, then give it to the daemon's user with chown"
 _REMEDY_INSTALL: Final = "install the provisioning file once more: edge-agent enrol install FILE"
 
 
 def _check(provisioning: Provisioning, signer: SigningKey) -> None:
     """Raise ProtocolError unless every statement follows from the root key and one certifies this device."""
     device = device_name(signer.public_bytes)
-    if parse_name(provisioning.device) != device:
+    named = parse_name(provisioning.device)
+    if named != device:
         problem = f"it is for device {provisioning.device}, this is {device.hex()}"
         raise ProvisioningError(problem, _REMEDY_ENROL)
     trust = Trust(_root_key(provisioning))
@@ -148,6 +178,14 @@ def _check(provisioning: Provisioning, signer: SigningKey) -> None:
         raise ProvisioningError("it does not certify this device", _REMEDY_ENROL)
     if (statement.RECIPIENT_KEY, parse_name(provisioning.recipient_key)) not in subjects:
         raise ProvisioningError("it does not bring the center's key", _REMEDY_ENROL)
+
+
+def _is_request(data: bytes) -> bool:
+    try:
+        decode_record(data, EnrolmentRequest)
+    except ProtocolError:
+        return False
+    return True
 
 
 def _root_key(provisioning: Provisioning) -> bytes:
@@ -165,6 +203,20 @@ def _check_tls(provisioning: Provisioning, tls_key: ec.EllipticCurvePrivateKey) 
         raise ProvisioningError("its certificates cannot be read", _REMEDY_ENROL) from None
     if certificate.public_key() != tls_key.public_key():
         raise ProvisioningError("its TLS certificate belongs to another key", _REMEDY_ENROL)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make the directory for its owner alone; one that is there already keeps its mode, unless others may write."""
+    try:
+        directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        mode = directory.stat().st_mode
+    except OSError as error:
+        raise ProvisioningError(
+            f"cannot make {directory}: {error.strerror}", "run as root: sudo edge-agent enrol request"
+        ) from error
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ProvisioningError(f"others may write to {directory}", f"run: chmod 700 {directory}")
 
 
 def _signing_seed(directory: Path, *, make: bool) -> bytes:
@@ -226,5 +278,5 @@ def _write(path: Path, data: bytes, *, mode: int) -> None:
         os.close(parent)
     except OSError as error:
         raise ProvisioningError(
-            f"cannot write {path}: {error.strerror}", "run as root, and look at the disk"
+            f"cannot write {path}: {error.strerror}", "run as root; see whether the disk is full or read-only"
         ) from error

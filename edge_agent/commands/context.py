@@ -18,7 +18,7 @@ from edge_agent.queue.intake.local_protocol import (
     Request,
     connected,
 )
-from operations.console import fail
+from operations.console import EXIT_USAGE, fail
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -48,7 +48,8 @@ def configured(context: click.Context) -> Configuration:
     try:
         return load_configuration(path)
     except ConfigurationError as error:
-        fail(str(error), "correct the lines above; edge-agent sample-configuration shows every key", exit_status=2)
+        remedy = "correct the lines above; edge-agent sample-configuration shows every key"
+        fail(str(error), remedy, exit_status=EXIT_USAGE)
 
 
 def ask_daemon(configuration: Configuration, request: Request) -> Request | None:
@@ -65,7 +66,7 @@ def ask_daemon(configuration: Configuration, request: Request) -> Request | None
     except (OSError, LocalProtocolError) as error:
         fail(
             f"the daemon does not answer: {error}",
-            "systemctl restart edge-agent; then look at journalctl -u edge-agent",
+            "look at journalctl -u edge-agent; if it lasts: sudo systemctl restart edge-agent",
         )
     if not answer.get("ok"):
         fail(str(answer.get("problem")), str(answer.get("remedy")))
@@ -81,13 +82,20 @@ def queue_without_daemon(configuration: Configuration) -> Iterator[Query]:
     from edge_agent.queue.store import QUEUE_FILE_NAME, QueueBusy, QueueStore
 
     directory = configuration.device.state_directory
-    if not (directory / QUEUE_FILE_NAME).exists():
-        fail(f"there is no queue in {directory} yet", "start the daemon: systemctl start edge-agent")
+    try:
+        if not (directory / QUEUE_FILE_NAME).exists():
+            fail(f"there is no queue in {directory} yet", "start the daemon: sudo systemctl start edge-agent")
+        (directory / QUEUE_FILE_NAME).open("rb").close()
+    except PermissionError:
+        remedy = "run as root, or start the daemon, which answers its operators: sudo systemctl start edge-agent"
+        fail(f"the daemon does not run, and this user may not look into {directory}", remedy)
+    except OSError as error:
+        fail(f"cannot look into {directory}: {error.strerror}", "run: sudo edge-agent doctor")
     try:
         with QueueStore(directory) as store:
             database = sqlite_utils.Database(store.connection)
             yield lambda sql, parameters: database.query(sql, dict(parameters))
     except QueueBusy as error:
-        fail(str(error), "wait a moment; if it lasts: systemctl restart edge-agent")
+        fail(str(error), "wait a moment; if it lasts: sudo systemctl restart edge-agent")
     except StoreFault as error:
-        fail(str(error), "run edge-agent doctor")
+        fail(str(error), "run: sudo edge-agent doctor")

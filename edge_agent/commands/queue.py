@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from edge_agent.commands.context import ask_daemon, configured, json_option, queue_without_daemon
 from edge_agent.commands.status import moment
-from edge_agent.control import QUEUE_LIST, QUEUE_SHOW
+from edge_agent.control import QUEUE_LIST, QUEUE_SHOW, SEQUENCE_MAX
 from edge_agent.queue import inspection
 from operations.console import fail, print_json, print_line, print_table
 
 
 @click.group("queue")
 def command() -> None:
-    """Look at the queue. What the questionnaires say cannot be shown: this device cannot read it any more."""
+    """Look at the queue. What the questionnaires say cannot be shown: this device cannot read it any more.
+
+    \b
+    An envelope is in one of these states:
+      waiting        not sent yet
+      sent           the center's receipt is awaited; without one it is sent again
+      synchronised   in the census database; kept until its backup has it too
+      purged         synchronised, and its bytes dropped
+      held           the center could not use it: ask there
+    """
 
 
 @command.command("list")
@@ -26,7 +36,16 @@ def command() -> None:
 @json_option
 @click.pass_context
 def list_(context: click.Context, state: str | None, rows: int, as_json: bool) -> None:
-    """List envelopes, the newest first."""
+    """List envelopes, the newest first. Times are in UTC.
+
+    \b
+    Examples:
+      edge-agent queue list
+      edge-agent queue list --state held
+      edge-agent queue list --state waiting --rows 10000 --json
+
+    Exit status 0: listed; 1: it cannot be; 2: the configuration or the command is wrong.
+    """
     configuration = configured(context)
     answer = ask_daemon(configuration, {"request": QUEUE_LIST, "state": state, "rows": rows})
     if answer is None:
@@ -37,32 +56,53 @@ def list_(context: click.Context, state: str | None, rows: int, as_json: bool) -
     if as_json:
         print_json(found)
         return
-    print_table(
-        ("epoch", "sequence", "state", "bytes", "accepted", "sync mark", "attempts", "origin"),
-        [
-            (
-                row["epoch"],
-                row["sequence"],
-                row["state"],
-                row["bytes"],
-                moment(row["received_at"]),
-                moment(row["committed_at"]),
-                row["attempts"],
-                "this device" if row["own"] else row["origin"],
-            )
-            for row in found
-        ],
-        empty="the queue has no such envelope",
-    )
+    _print_rows(found)
+
+
+def _print_rows(found: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that fit a terminal of 80 columns; whose envelope it is stands there only if there are others'."""
+    columns = ["epoch", "sequence", "state", "bytes", "accepted", "sync mark", "sent"]
+    foreign = any(not row["own"] for row in found)
+    rows = []
+    for row in found:
+        cells = [
+            row["epoch"],
+            row["sequence"],
+            row["state"],
+            row["bytes"],
+            _minute(row["received_at"]),
+            _minute(row["committed_at"]),
+            row["attempts"],
+        ]
+        rows.append([*cells, "own" if row["own"] else row["origin"][:8]] if foreign else cells)
+    print_table([*columns, "origin"] if foreign else columns, rows, empty="the queue has no such envelope")
+
+
+def _minute(microseconds: int | None) -> str:
+    """Return a time to the minute; `queue show` has it in full."""
+    text = moment(microseconds)
+    return text[: -len(":00 UTC")] if text.endswith(" UTC") else text
 
 
 @command.command()
-@click.argument("sequence", type=click.IntRange(1))
-@click.option("--epoch", type=click.IntRange(1), help="In this epoch only.")
+@click.argument("sequence", type=click.IntRange(1, SEQUENCE_MAX))
+@click.option("--epoch", type=click.IntRange(1, SEQUENCE_MAX), help="In this epoch only.")
 @json_option
 @click.pass_context
 def show(context: click.Context, sequence: int, epoch: int | None, as_json: bool) -> None:
-    """Show everything known of this device's envelope SEQUENCE."""
+    """Show everything known of this device's envelope SEQUENCE. Times are in UTC.
+
+    `committed` is the sync mark: when the census database committed it. `next` is when it is sent again, unless a
+    receipt comes before.
+
+    \b
+    Examples:
+      edge-agent queue show 412
+      edge-agent queue show 412 --epoch 2 --json
+
+    Exit status 0: shown; 1: there is no such envelope, or it cannot be shown; 2: the configuration or the command is
+    wrong.
+    """
     configuration = configured(context)
     answer = ask_daemon(configuration, {"request": QUEUE_SHOW, "sequence": sequence, "epoch": epoch})
     if answer is None:
@@ -77,9 +117,14 @@ def show(context: click.Context, sequence: int, epoch: int | None, as_json: bool
         return
     for row in found:
         for name, value in row.items():
-            print_line(f"{name.replace('_', ' '):>14}  {_readable(name, value)}")
+            label = name.removesuffix("_at").replace("_", " ")
+            print_line(f"{label:>9}  {_readable(name, value)}")
         print_line("")
 
 
 def _readable(name: str, value: Any) -> str:
-    return moment(value) if name.endswith("_at") else "—" if value is None else str(value)
+    if name.endswith("_at"):
+        return moment(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "—" if value is None else str(value)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import sys
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,23 +19,32 @@ from edge_agent.commands.context import configured, json_option
 from edge_agent.queue.intake.local_protocol import SUBMIT_SOCKET_NAME, LocalClient, LocalProtocolError, connected
 from edge_agent.queue.intake.submit_socket import SUBMIT
 from operations.console import fail, print_json, print_line
+from sync_protocol.limits import QUESTIONNAIRE_BYTES_MAX
 
 _IN_FLIGHT_MAX: Final = 32
 
 
-@click.command("submit")
+@click.command("submit", short_help="Hand over questionnaires from files.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--form", default="", help="Which form it is, where the questionnaire does not say.")
 @click.option("--form-version", default="", help="Its version.")
 @json_option
 @click.pass_context
 def command(context: click.Context, files: tuple[Path, ...], form: str, form_version: str, as_json: bool) -> None:
-    """Submit questionnaires: XForm XML or JSON, one a FILE; .jsonl (or .jsonl.gz) has one a line; of a folder, all
-    files.
+    """Submit questionnaires: XForm XML or JSON, one in each FILE.
 
-    Each is acknowledged only when it is sealed and safe on disk. Submitting the same file again changes nothing,
-    so after any
-    trouble simply repeat the command. Exit status 1 when something was refused.
+    A FILE that ends in .jsonl (or .jsonl.gz) holds one on each line; of a folder, all files in it are taken. Each is
+    acknowledged only when it is sealed and safe on disk. Submitting the same file again changes nothing: after any
+    trouble simply repeat the command.
+
+    \b
+    Examples:
+      edge-agent submit household-17.xml
+      edge-agent submit --form household --form-version 2021 answers/
+      edge-agent submit --json day-3.jsonl.gz
+
+    Exit status 0: all accepted; 1: something was refused, or the daemon does not run; 2: the configuration or the
+    command is wrong.
     """
     configuration = configured(context)
     path = configuration.device.runtime_directory / SUBMIT_SOCKET_NAME
@@ -42,7 +54,7 @@ def command(context: click.Context, files: tuple[Path, ...], form: str, form_ver
             outcome = _Outcome(as_json)
             _submit_all(client, files, members, outcome)
     except (FileNotFoundError, ConnectionRefusedError):
-        fail(f"the daemon does not run: nobody listens at {path}", "systemctl start edge-agent, then submit again")
+        fail(f"the daemon does not run: nobody listens at {path}", "sudo systemctl start edge-agent, then submit again")
     except PermissionError:
         fail(
             f"this user may not use {path}", f"become a member of the group {configuration.intake.submit_socket_group}"
@@ -51,6 +63,14 @@ def command(context: click.Context, files: tuple[Path, ...], form: str, form_ver
         fail(f"the daemon stopped answering: {error}", "repeat the command: what was accepted is not accepted twice")
     outcome.finish()
     context.exit(1 if outcome.refused else 0)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a file was not even sent to the daemon, and what to do."""
+
+    problem: str
+    remedy: str
 
 
 class _Outcome:
@@ -91,6 +111,9 @@ def _submit_all(client: LocalClient, files: Sequence[Path], members: dict[str, s
     """Keep several requests under way: waiting ones then share one commit."""
     waiting: deque[str] = deque()
     for name, body in _questionnaires(files):
+        if isinstance(body, Unreadable):
+            outcome.add(name, {"ok": False, "problem": body.problem, "remedy": body.remedy})
+            continue
         if len(waiting) >= _IN_FLIGHT_MAX:
             outcome.add(waiting.popleft(), client.receive())
         key = sha256(name.encode() + b"\0" + body).hexdigest()
@@ -100,16 +123,43 @@ def _submit_all(client: LocalClient, files: Sequence[Path], members: dict[str, s
         outcome.add(waiting.popleft(), client.receive())
 
 
-def _questionnaires(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+def _questionnaires(files: Sequence[Path]) -> Iterator[tuple[str, bytes | Unreadable]]:
+    """Yield each questionnaire under a name of its own, or why there is none."""
     for path in files:
-        if path.is_dir():
-            yield from _questionnaires(sorted(inner for inner in path.iterdir() if inner.is_file()))
-            continue
-        name = str(path.resolve())
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        try:
+            if path.is_dir():
+                yield from _questionnaires(sorted(inner for inner in path.iterdir() if inner.is_file()))
+            else:
+                yield from _read(path)
+        except (OSError, EOFError, zlib.error) as error:
+            what = "it is no whole gzip file" if path.suffix == ".gz" else "it cannot be read"
+            reason = getattr(error, "strerror", None) or str(error)
+            yield str(path), Unreadable(f"{what}: {reason}", "look at the file, then submit it again")
+
+
+def _read(path: Path) -> Iterator[tuple[str, bytes | Unreadable]]:
+    name = str(path.resolve())
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         if ".jsonl" not in path.suffixes:
-            yield name, data
-            continue
-        for number, line in enumerate(data.splitlines(), start=1):
+            yield name, _bounded(file.read(QUESTIONNAIRE_BYTES_MAX + 1))
+            return
+        # Line by line: a day's questionnaires of a district need not fit into the memory.
+        for number in count(1):
+            line = file.readline(QUESTIONNAIRE_BYTES_MAX + 1)
+            if not line:
+                return
             if line.strip():
-                yield f"{name}:{number}", line
+                yield (
+                    f"{name}:{number}",
+                    _bounded(line.rstrip(b"\r\n") if len(line) <= QUESTIONNAIRE_BYTES_MAX else line),
+                )
+            if len(line) > QUESTIONNAIRE_BYTES_MAX:
+                yield name, Unreadable(f"what follows line {number} was not looked at", "correct that line first")
+                return
+
+
+def _bounded(body: bytes) -> bytes | Unreadable:
+    if len(body) <= QUESTIONNAIRE_BYTES_MAX:
+        return body
+    problem = f"it has more than {QUESTIONNAIRE_BYTES_MAX:,} bytes"
+    return Unreadable(problem, "make its photographs smaller; a file of many questionnaires is named .jsonl")

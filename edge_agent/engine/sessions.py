@@ -106,6 +106,8 @@ class OutboundSession:
         self._own_heads: deque[list[Frame]] = deque()
         self._pending: deque[list[Frame]] = deque()
         self._refused_at: int | None = None
+        self._refusals = 0
+        self._rest_for = 0
         self._stated: frozenset[tuple[int, int]] = frozenset()
         self._stated_at: int | None = None
 
@@ -131,15 +133,18 @@ class OutboundSession:
             return []
         if taken:
             self._size_bundles(flight, now)
+            self._refusals, self._refused_at = 0, None
             next_at = now + self._receipt_wait(flight.attempts)
             transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=next_at)
         else:
-            next_at = now + self._settings.refusal_wait
+            next_at = now + self._refusal_wait(flight.attempts)
             transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=next_at)
             if flight.others:
                 self._pending.appendleft(flight.others)
             # Own heads may have been in it; they are stated anew.
             self._stated, self._refused_at = frozenset(), now
+            self._refusals += 1
+            self._rest_for = self._refusal_wait(self._refusals)
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
         notice = Notice("sent", fields) if taken else Notice("send_refused", fields, Level.WARNING)
         return [notice, *(self.proceed(transaction, now) if taken else [])]
@@ -157,6 +162,10 @@ class OutboundSession:
                 if frames and size > self._link.bundle_bytes_max:
                     # The first envelope comes whatever its size. It gets the next bundle for itself.
                     envelopes = ()
+            with_heads = any(frame.type is FrameType.HEAD for frame in frames)
+            if any(envelope.attempts for envelope in envelopes) and not with_heads:
+                # What is sent again was lost, and a head may have been lost with it: the next bundle has them.
+                self._stated = frozenset()
             frames = frames + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]
             if not frames:
                 break
@@ -174,7 +183,7 @@ class OutboundSession:
             return None
         times = [(now if self._stated_at is None else self._stated_at) + self._settings.head_interval]
         if self._refused_at is not None and (self._resting(now) or self._pending or not self._stated):
-            times.append(self._refused_at + self._settings.refusal_wait)
+            times.append(self._refused_at + self._rest_for)
         due_at = transaction.next_due_at(self._link.far_end)
         if due_at is not None:
             times.append(due_at)
@@ -212,7 +221,7 @@ class OutboundSession:
         return others, others
 
     def _resting(self, now: int) -> bool:
-        return self._refused_at is not None and 0 <= now - self._refused_at < self._settings.refusal_wait
+        return self._refused_at is not None and 0 <= now - self._refused_at < self._rest_for
 
     def _state_heads(self, transaction: StoreTransaction, now: int) -> None:
         """Queue own heads when they have changed, and all heads at every interval."""
@@ -260,6 +269,13 @@ class OutboundSession:
             self._bundle_bytes = min(self._link.bundle_bytes_max, self._bundle_bytes * 2)
 
     def _receipt_wait(self, attempts: int) -> int:
-        """Double with each attempt, up to the limit, give or take a quarter, so that devices do not fall into step."""
-        wait = min(self._settings.receipt_wait << min(attempts - 1, 16), self._settings.receipt_wait_max)
-        return int(wait * (0.75 + 0.5 * self._randomness()))
+        return self._growing(self._settings.receipt_wait, self._settings.receipt_wait_max, attempts)
+
+    def _refusal_wait(self, attempts: int) -> int:
+        return self._growing(self._settings.refusal_wait, self._settings.receipt_wait, attempts)
+
+    def _growing(self, first: int, longest: int, attempts: int) -> int:
+        """Double with each attempt, up to the longest, give or take a quarter, so that devices do not fall into
+        step.
+        """
+        return int(min(first << min(attempts - 1, 16), longest) * (0.75 + 0.5 * self._randomness()))

@@ -17,13 +17,14 @@ class EngineSettings:
 
     `receipt_wait` is how long an envelope that was taken over rests before it is sent again without a receipt; it
     doubles with
-    each attempt up to `receipt_wait_max`. `refusal_wait` is the pause after a far end declined a bundle.
+    each attempt up to `receipt_wait_max`. `refusal_wait` is the pause after a far end declined a bundle; it
+    doubles up to `receipt_wait`.
     """
 
     receipt_wait: int = 10 * MINUTE
     receipt_wait_max: int = 6 * HOUR
-    refusal_wait: int = 30 * SECOND
-    head_interval: int = 6 * HOUR
+    refusal_wait: int = 3 * SECOND
+    head_interval: int = HOUR
     bundle_bytes_min: int = 8 * 1024
     bundle_bytes_first: int = 32 * 1024
     settle_time_good: int = 2 * SECOND

@@ -23,6 +23,7 @@ from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import bound_socket
 
 _SOCKET_FACTORY: Final = "_create_socket_connection"
+_NO_MATCHING_SUBSCRIBERS: Final = 0x10  # MQTT 5, 3.4.2.1: a success, strictly speaking
 _NO_CHECK_TIME: Final = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python's ssl does not name
 
 
@@ -146,7 +147,9 @@ class BoundClient(aiomqtt.Client):
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     async def hand_over(self, topic: str, payload: bytes, timeout_seconds: float) -> bool:
-        """Publish with QoS 1 and return whether the broker took it: aiomqtt's own publish does not tell a refusal.
+        """Publish with QoS 1 and return whether the broker took it for somebody: aiomqtt's own publish does not tell.
+
+        A broker without a subscriber answers well and drops the message; that is no taking either.
 
         Raises aiomqtt.MqttError when the connection is gone or nothing is answered in time.
         """
@@ -167,8 +170,10 @@ class BoundClient(aiomqtt.Client):
         self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
         answer = self._handovers.get(mid)
-        if answer is not None and not answer.done():
-            answer.set_result(not reason_code.is_failure)
+        if answer is None:
+            super()._on_publish(client, userdata, mid, reason_code, properties)
+        elif not answer.done():
+            answer.set_result(not reason_code.is_failure and reason_code.value != _NO_MATCHING_SUBSCRIBERS)
 
     async def __aenter__(self) -> Self:
         try:

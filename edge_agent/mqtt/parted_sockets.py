@@ -7,6 +7,7 @@ kept, with only its sending side shut, answers by its own interface or not at al
 """
 
 import asyncio
+import contextlib
 import socket
 
 # Longer than a peer's kernel goes on sending again what is not acknowledged (tcp_retries2: about 15 minutes).
@@ -46,6 +47,9 @@ class PartedSockets:
     def close(self) -> None:
         """Closes all: for the end of the process, when nothing can be kept any longer."""
         for parted in tuple(self._kept):
+            # A thread may still be connecting on a descriptor of its own, and the process would wait for it to give up.
+            with contextlib.suppress(OSError):
+                parted.shutdown(socket.SHUT_RDWR)
             self._release(parted)
 
     def _connected_or_dead(self, parted: socket.socket) -> None:

@@ -21,9 +21,9 @@ import aiomqtt
 from edge_agent.engine.links import Link, center_mailbox
 from edge_agent.engine.ports import LinkHost
 from edge_agent.mqtt.bound_client import BoundClient
-from edge_agent.mqtt.netlink import NetlinkError
 from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import Permitted, Refused, VpnGuard, VpnVerdict
+from edge_agent.repetition import Repetitions
 from operations.journal import get_logger
 from sync_protocol import topics
 
@@ -31,6 +31,15 @@ log = get_logger()
 
 ANSWER_TIMEOUT_SECONDS: Final = 120
 """A broker that takes longer over one bundle is as good as gone; keep-alive alone would not notice."""
+
+STEADY_SECONDS: Final = 60
+"""A connection that ends sooner counts as a failure: a broker that drops tablets at once must have peace too."""
+
+_FAREWELL_SECONDS: Final = 3
+"""How long leaving the broker politely may take; the service manager does not wait for ever."""
+
+_REFUSED_FROM: Final = 0x80
+"""Reason codes of MQTT 5 from here on say that something was refused."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class PublisherState:
     connected: bool = False
     connected_since: int | None = None
     last_problem: str | None = None
+    problem_since: int | None = None
+    """Since when the last problem has kept the broker away, by the device's clock."""
 
 
 class MqttPublisher:
@@ -71,7 +82,10 @@ class MqttPublisher:
         host: LinkHost,
         randomness: Callable[[], float],
         clock: Callable[[], int],
+        state: PublisherState,
+        on_change: Callable[[], None],
     ) -> None:
+        """`state` is kept up to date, and `on_change` called whenever something in it has changed."""
         self._device = device
         self._settings = settings
         self._guard = guard
@@ -80,22 +94,23 @@ class MqttPublisher:
         self._randomness = randomness
         self._clock = clock
         self._link_numbers = count(1)
-        self.state = PublisherState()
+        self._on_change = on_change
+        self._repetitions = Repetitions()
+        self.state = state
 
     async def run(self) -> None:
-        """Connect, carry, reconnect, until cancelled."""
+        """Connect, carry, reconnect, until cancelled; raises NetlinkError when the guard can no longer be relied on."""
         parted_sockets = PartedSockets()
         failures = 0
         try:
             while True:
-                held: Permitted | None = None
-                carried = False
+                held = await self._wait_for_vpn()
+                steady = False
                 try:
-                    held = await self._wait_for_vpn()
-                    carried = await self._carry_once(held, parted_sockets)
-                except (aiomqtt.MqttError, OSError, NetlinkError, ExceptionGroup) as error:
+                    steady = await self._carry_once(held, parted_sockets)
+                except (aiomqtt.MqttError, OSError, ExceptionGroup) as error:
                     self._tell_problem(error)
-                failures = 0 if carried else failures + 1
+                failures = 0 if steady else failures + 1
                 await self._pause(held, failures)
         finally:
             parted_sockets.close()
@@ -104,27 +119,29 @@ class MqttPublisher:
         verdict = self._guard.verdict()
         if isinstance(verdict, Refused):
             if verdict != self.state.vpn:
-                log.info("vpn_absent", reason=verdict.reason.value, interface=verdict.interface)
-            self.state.vpn = verdict
+                log.info("vpn_absent", reason=str(verdict), verdict=verdict.reason.value, interface=verdict.interface)
+            self._set_vpn(verdict)
             verdict = await self._guard.wait_until_permitted()
         if verdict != self.state.vpn:
             log.info("vpn_present", interface=verdict.interface)
-        self.state.vpn = verdict
+        self._set_vpn(verdict)
         return verdict
 
-    async def _pause(self, held: Permitted | None, failures: int) -> None:
+    def _set_vpn(self, verdict: VpnVerdict) -> None:
+        changed = verdict != self.state.vpn
+        self.state.vpn = verdict
+        if changed:
+            self._on_change()
+
+    async def _pause(self, held: Permitted, failures: int) -> None:
         """Wait before the next try, with full jitter; a change of the VPN ends the wait."""
         limit = min(self._settings.backoff_seconds_min << min(failures, 20), self._settings.backoff_seconds_max)
-        seconds = limit * self._randomness()
-        if held is None:
-            await asyncio.sleep(seconds)
-            return
-        with suppress(TimeoutError, NetlinkError):
-            async with asyncio.timeout(seconds):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit * self._randomness()):
                 await self._guard.wait_until_refused_or_changed(held)
 
     async def _carry_once(self, held: Permitted, parted_sockets: PartedSockets) -> bool:
-        """Hold one connection until it ends; return whether it came up. Raises what kept it from coming up."""
+        """Hold one connection until it ends; return whether it was steady. Raises what kept it from coming up."""
         client = BoundClient(
             self._settings.address,
             self._settings.port,
@@ -139,6 +156,7 @@ class MqttPublisher:
         )
         watching = asyncio.create_task(self._guard.wait_until_refused_or_changed(held))
         carrying = asyncio.create_task(self._connect_and_carry(client))
+        began_seconds = asyncio.get_running_loop().time()
         try:
             await asyncio.wait({watching, carrying}, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
@@ -147,22 +165,40 @@ class MqttPublisher:
         finally:
             watching.cancel()
             carrying.cancel()
+            await asyncio.wait({watching, carrying}, timeout=_FAREWELL_SECONDS)
+            client.abandon()
             await asyncio.wait({watching, carrying})
             came_up, self.state.connected = self.state.connected, False
+            self.state.connected_since = None
+            if came_up:
+                self._on_change()
+        lasted_seconds = asyncio.get_running_loop().time() - began_seconds
+        self._tell_end(watching, carrying, came_up=came_up, lasted_seconds=lasted_seconds)
+        return came_up and lasted_seconds >= STEADY_SECONDS
+
+    def _tell_end(
+        self,
+        watching: asyncio.Task[VpnVerdict],
+        carrying: asyncio.Task[None],
+        *,
+        came_up: bool,
+        lasted_seconds: float,
+    ) -> None:
+        """Tell what ended the connection; raises NetlinkError, and what kept the connection from coming up."""
+        error = None if carrying.cancelled() else carrying.exception()
         if not watching.cancelled():
             log.info("vpn_changed", verdict=str(watching.result()))
-        error = None if carrying.cancelled() else carrying.exception()
-        if error is not None:
-            if not came_up:
-                raise error
-            self._tell_problem(error)
-        return came_up
+        elif error is not None and not came_up:
+            raise error
+        elif error is not None:
+            self._tell_problem(error, after_seconds=round(lasted_seconds))
 
     async def _connect_and_carry(self, client: BoundClient) -> None:
         async with client:
-            await client.subscribe(topics.STATEMENTS, qos=1)
+            await _subscribe(client, topics.STATEMENTS)
             self.state.connected, self.state.connected_since = True, self._clock()
-            self.state.last_problem = None
+            self.state.last_problem = self.state.problem_since = None
+            self._on_change()
             log.info("connected", broker=self._settings.address, session_kept=client.session_present)
             async with asyncio.TaskGroup() as group:
                 outlet = _MqttOutlet(self._device, client, self._host, f"mqtt-{next(self._link_numbers)}", group)
@@ -183,11 +219,36 @@ class MqttPublisher:
             remembered=remembered,
         )
 
-    def _tell_problem(self, error: BaseException) -> None:
+    def _tell_problem(self, error: BaseException, *, after_seconds: int | None = None) -> None:
+        """Keep the problem for `status`, and tell it in the journal unless it has just been told."""
         problem = _innermost(error)
-        text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+        text = str(problem)
+        if not text or not isinstance(problem, aiomqtt.MqttError):  # whose name says nothing that its text does not
+            text = f"{type(problem).__name__}: {problem}".removesuffix(": ")
+        changed = text != self.state.last_problem
+        if changed or self.state.problem_since is None:
+            self.state.problem_since = self._clock()
         self.state.last_problem = text
-        log.warning("broker_unreachable", broker=self._settings.address, port=self._settings.port, problem=text)
+        untold = self._repetitions.worth_telling(text, asyncio.get_running_loop().time())
+        if untold is not None:
+            fields = {"broker": self._settings.address, "port": self._settings.port, "problem": text}
+            if untold:
+                fields["times_untold"] = untold
+            if after_seconds is None:
+                log.warning("broker_unreachable", **fields)
+            else:
+                log.warning("connection_lost", **fields, after_seconds=after_seconds)
+        if changed:
+            self._on_change()
+
+
+async def _subscribe(client: BoundClient, topic: str) -> None:
+    """Subscribe, and tell when the broker refuses: questionnaires would go up, and no receipt ever come down."""
+    answers = await client.subscribe(topic, qos=1)
+    for answer in answers:
+        code = answer if isinstance(answer, int) else answer.value
+        if code >= _REFUSED_FROM:
+            log.error("subscription_refused", topic=topic, reason=str(answer))
 
 
 class _MqttOutlet:
@@ -235,7 +296,7 @@ class _MqttOutlet:
         for origin in sorted(dropped):
             await self._client.unsubscribe(topics.receipts_topic(origin))
         for origin in sorted(added):
-            await self._client.subscribe(topics.receipts_topic(origin), qos=1)
+            await _subscribe(self._client, topics.receipts_topic(origin))
 
 
 def _innermost(error: BaseException) -> BaseException:

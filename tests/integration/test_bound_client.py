@@ -16,7 +16,8 @@ import pytest
 
 from edge_agent.mqtt.bound_client import BoundClient, TlsMaterialError, UnsupportedLibraryError, broker_tls_context
 from edge_agent.mqtt.parted_sockets import PartedSockets
-from tests.support.private_mosquitto import Material, TestAuthority, free_port, mosquitto, why_no_mosquitto
+from tests.support.certificates import Material, TestAuthority
+from tests.support.mosquitto import Mosquitto, why_no_mosquitto
 
 ADDRESS = "127.0.0.1"
 
@@ -37,9 +38,8 @@ def authority(tmp_path: Path) -> TestAuthority:
 
 @pytest.fixture
 def broker(tmp_path: Path, authority: TestAuthority) -> Iterator[Broker]:
-    port = free_port()
-    with mosquitto(tmp_path / "broker", authority.issue("broker", address=ADDRESS), address=ADDRESS, port=port):
-        yield Broker(port, authority.issue("tablet-1"))
+    with Mosquitto(tmp_path / "broker", tls=authority.issue("broker", address=ADDRESS)) as running:
+        yield Broker(running.port, authority.issue("tablet-1"))
 
 
 def client_of(
@@ -242,10 +242,9 @@ def refusal_of(tmp_path: Path, server: Material, device: Material) -> str:
         async with client_of(port, device, PartedSockets()) as client:
             await client.publish("t", b"x", qos=1)
 
-    port = free_port()
-    with mosquitto(tmp_path / "other", server, address=ADDRESS, port=port):
+    with Mosquitto(tmp_path / "other", tls=server) as other:
         try:
-            asyncio.run(run(port))
+            asyncio.run(run(other.port))
         except aiomqtt.MqttError as error:
             return str(error)
     return "accepted"

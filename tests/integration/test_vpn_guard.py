@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import TestAuthority
+from tests.support.mosquitto import Mosquitto, why_no_mosquitto
 from tests.support.namespaces import (
     BROKER_IPV4,
     BROKER_IPV6,
@@ -25,7 +27,6 @@ from tests.support.namespaces import (
     two_routes,
     why_no_namespaces,
 )
-from tests.support.private_mosquitto import TestAuthority, mosquitto, why_no_mosquitto
 
 WAIT_SECONDS = 40.0
 SETTLE_SECONDS = 1.0  # for what a wrong implementation would still send: retransmissions come within 200 to 800 ms
@@ -226,8 +227,8 @@ def test_mqtt_in_full_flow_leaves_the_tunnel_with_no_packet_and_comes_back(addre
     arguments = ["--address", address, "--port", str(port), *map(str, files)]
     with (
         two_routes() as network,
-        mosquitto(
-            tmp_path / "broker", server, address=address, port=port, command_prefix=network.broker_host.command()
+        Mosquitto(
+            tmp_path / "broker", tls=server, address=address, port=port, command_prefix=network.broker_host.command()
         ),
         captures(network, address) as seen,
         running(network, "tests.support.guarded_publisher", *arguments) as client,

@@ -1,4 +1,4 @@
-"""A private mosquitto: of a few options for small tests, or of a configuration file that the product wrote."""
+"""A private mosquitto: open to all, with mutual TLS, or of a configuration file that the product wrote."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from tests.support.certificates import Material
 from tests.support.processes import RunningProcess, accepts_connections, free_port
 
 
@@ -18,12 +19,18 @@ def find_mosquitto() -> Path | None:
     return Path(found) if found else None
 
 
-class Mosquitto:
-    """One broker on a loopback port, in `folder`; a context manager that ends it.
+def why_no_mosquitto() -> str | None:
+    """The reason to skip; None when mosquitto is installed."""
+    return None if find_mosquitto() else "mosquitto is not installed: apt-get install mosquitto"
 
-    With `configuration`, a file, mosquitto runs from it and `port` must be the listener that it names. Without one,
-    everybody may connect in plain text, and `options` are further lines of mosquitto.conf. Persistence, if asked for,
-    survives kill9() and restart() as far as mosquitto keeps it at all.
+
+class Mosquitto:
+    """One broker, in `folder`, which is made; a context manager that ends it.
+
+    With `configuration`, a file, mosquitto runs from it and `port` must be the loopback listener that it names. Without
+    one, `options` are further lines of mosquitto.conf; with `tls` only the authority's clients may connect, over
+    TLS 1.3, and their common name is their user name; else everybody may, in plain text. `command_prefix` may start it
+    inside a namespace. Persistence, if asked for, survives kill9() and restart() as far as mosquitto keeps it at all.
     """
 
     def __init__(
@@ -32,26 +39,43 @@ class Mosquitto:
         *,
         configuration: Path | None = None,
         port: int | None = None,
+        address: str = "127.0.0.1",
+        tls: Material | None = None,
         persistence: bool = False,
         options: Sequence[str] = (),
+        command_prefix: Sequence[str] = (),
     ) -> None:
         program = find_mosquitto()
         if program is None:
             raise FileNotFoundError("mosquitto is not installed: apt-get install mosquitto")
-        if configuration is not None and (port is None or persistence or options):
+        if configuration is not None and (port is None or tls or persistence or options):
             raise ValueError("a given configuration settles everything: pass its port, and no options")
-        self._program = program
+        folder.mkdir(parents=True, exist_ok=True)
+        self._command = [*command_prefix, str(program)]
+        self.address = address
         self.port = free_port() if port is None else port
         self.log = folder / "mosquitto.log"
         self.configuration = folder / "mosquitto.conf" if configuration is None else configuration
+        self._says_running = configuration is None
         if configuration is None:
-            self.configuration.write_text(self._plain_configuration(folder, persistence, options))
+            self.configuration.write_text(self._written(folder, tls, persistence, options))
         self._process: RunningProcess | None = None
 
-    def _plain_configuration(self, folder: Path, persistence: bool, options: Sequence[str]) -> str:
-        lines = [
-            f"listener {self.port} 127.0.0.1",
-            "allow_anonymous true",
+    def _written(self, folder: Path, tls: Material | None, persistence: bool, options: Sequence[str]) -> str:
+        lines = [f"listener {self.port} {self.address}"]
+        if tls is None:
+            lines.append("allow_anonymous true")
+        else:
+            lines += [
+                f"cafile {tls.authority}",
+                f"certfile {tls.certificate}",
+                f"keyfile {tls.key}",
+                "require_certificate true",
+                "use_identity_as_username true",
+                "tls_version tlsv1.3",
+                "allow_anonymous false",
+            ]
+        lines += [
             # As root, mosquitto would become the user mosquitto, who may not enter a test's folder.
             f"user {getpass.getuser()}",
             "log_dest stderr",
@@ -71,8 +95,16 @@ class Mosquitto:
 
     def start(self) -> Self:
         """Start it and wait until its port accepts; a broker that ends instead fails with its log."""
-        self._process = RunningProcess([self._program, "-c", self.configuration], log=self.log)
-        self._process.wait_until(lambda: accepts_connections(self.port), f"mosquitto listens on port {self.port}")
+        before = len(self.log.read_text(errors="replace")) if self.log.exists() else 0
+        self._process = RunningProcess([*self._command, "-c", self.configuration], log=self.log)
+        process = self._process
+
+        def listens() -> bool:
+            if self._says_running:  # the way to a port inside a namespace is not ours
+                return "running" in process.log_text()[before:]
+            return accepts_connections(self.port)
+
+        process.wait_until(listens, f"mosquitto listens on port {self.port}")
         return self
 
     def kill9(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from hashlib import sha256
 
 import pytest
@@ -12,7 +13,7 @@ from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.limits import BUNDLE_BYTES_MAX, RECEIPT_MARKS_MAX, RECEIPT_SPANS_MAX, STATEMENT_BODY_BYTES_MAX
 from sync_protocol.receipt import Mark, Span, SpanStatus, read_receipt, sign_receipt
-from sync_protocol.statement import Statement, parse_statement
+from sync_protocol.statement import RECEIPT, Statement, parse_statement, sign_statement
 from tests.support import protocol_examples as examples
 
 ID = sha256(b"id").digest()
@@ -82,6 +83,15 @@ def test_receipt_of_a_whole_census_of_one_tablet_is_a_few_hundred_bytes() -> Non
 def test_receipt_beyond_a_limit_is_refused_so_that_the_caller_coarsens(spans: list[Span]) -> None:
     with pytest.raises(ProtocolError) as refusal:
         _sign(*spans)
+    assert refusal.value.fault is Fault.OVERSIZED
+
+
+def test_receipt_of_more_marks_than_the_limit_is_refused_by_its_reader_too() -> None:
+    marks = RECEIPT_MARKS_MAX + 1
+    body = struct.pack(">QHIQ32sBH", 0, 1, 1, 1, ID, 1, marks) + struct.pack(">IQ", 1, 0) * marks
+    statement = sign_statement(examples.RECEIPTS, kind=RECEIPT, subject=examples.ORIGIN, serial=1, body=body)
+    with pytest.raises(ProtocolError) as refusal:
+        read_receipt(statement)
     assert refusal.value.fault is Fault.OVERSIZED
 
 

@@ -556,7 +556,6 @@ def write_receipts(writer: Writer, chain: list[Envelope]) -> list[Statement]:
         ("receipt_spans_lie_low", body(good, good), "trailing_bytes"),
         ("receipt_spans_lie_high", body(good, spans=2), "truncated"),
         ("receipt_too_many_spans", body(good, spans=2001), "oversized"),
-        ("receipt_too_many_marks", body(span.pack(1, 1, last_id, 1, 8001), one * 8001), "oversized"),
         ("receipt_epoch_0", body(span.pack(0, 1, last_id, 1, 1), one), "bad_field"),
         ("receipt_first_0", body(span.pack(1, 0, last_id, 1, 1), one), "bad_field"),
         ("receipt_status_0", body(span.pack(1, 1, last_id, 0, 1), one), "bad_field"),
@@ -570,8 +569,7 @@ def write_receipts(writer: Writer, chain: list[Envelope]) -> list[Statement]:
         ),
         ("receipt_out_of_order", body(span.pack(1, 5, last_id, 1, 1), one, good, spans=2), "bad_field"),
     ):
-        if name != "receipt_too_many_marks":
-            writer.refuse(name, "receipt", _raw_statement(RECEIPTS, 1, ORIGIN, data), fault)
+        writer.refuse(name, "receipt", _raw_statement(RECEIPTS, 1, ORIGIN, data), fault)
     writer.refuse("receipt_by_issuer", "receipt", _raw_statement(ISSUER, 1, ORIGIN, body(good)), "untrusted_signer")
     writer.refuse("receipt_by_a_stranger", "receipt", _raw_statement(POINT, 1, ORIGIN, body(good)), "untrusted_signer")
     writer.refuse(

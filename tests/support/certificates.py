@@ -1,14 +1,9 @@
-"""A real mosquitto with mutual TLS for tests: certificates made on the spot, its own folder and a free port."""
+"""Certificates for tests, made on the spot: an authority of the test's own, for brokers and devices."""
 
-import contextlib
+from __future__ import annotations
+
 import datetime
 import ipaddress
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +11,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-START_SECONDS_MAX = 20.0
 
 
 @dataclass(frozen=True)
@@ -62,25 +55,30 @@ class TestAuthority:
     def issue(self, name: str, *, address: str | None = None, days_valid: int = 30) -> Material:
         """A certificate for a device, or for a broker at an address; a negative number of days has passed already."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = ExtendedKeyUsageOID.CLIENT_AUTH if address is None else ExtendedKeyUsageOID.SERVER_AUTH
-        builder = (
-            self._builder(subject, key.public_key(), days_valid)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        )
-        if address is not None:
-            names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-            builder = builder.add_extension(names, critical=False)
         certificate_file, key_file = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        certificate = builder.sign(self._key, hashes.SHA256())
-        certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        certificate_file.write_bytes(self.certify(name, key.public_key(), address=address, days_valid=days_valid))
         key_file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
         return Material(self.certificate_file, certificate_file, key_file)
+
+    def certify(
+        self, name: str, public_key: ec.EllipticCurvePublicKey, *, address: str | None = None, days_valid: int = 30
+    ) -> bytes:
+        """A certificate (PEM) for a key that its owner keeps."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH if address is None else ExtendedKeyUsageOID.SERVER_AUTH
+        builder = (
+            self._builder(subject, public_key, days_valid)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        )
+        if address is not None:
+            names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _builder(
         self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, days_valid: int
@@ -97,46 +95,3 @@ class TestAuthority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
-
-
-def why_no_mosquitto() -> str | None:
-    """The reason to skip; None when mosquitto is installed."""
-    return None if shutil.which("mosquitto") else "mosquitto is not installed"
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that is free now."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def mosquitto(
-    folder: Path, material: Material, *, address: str, port: int, command_prefix: Sequence[str] = ()
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A running broker; `command_prefix` may start it inside a namespace. Ended by its own pid."""
-    folder.mkdir(parents=True, exist_ok=True)
-    configuration = folder / "mosquitto.conf"
-    configuration.write_text(
-        f"listener {port} {address}\n"
-        f"cafile {material.authority}\ncertfile {material.certificate}\nkeyfile {material.key}\n"
-        "require_certificate true\nuse_identity_as_username true\ntls_version tlsv1.3\n"
-        f"persistence false\nallow_anonymous false\nlog_dest file {folder / 'log'}\nlog_type all\n"
-        + ("user root\n" if os.geteuid() == 0 else "")  # it would drop to a user who cannot read the test's folder
-    )
-    process = subprocess.Popen([*command_prefix, "mosquitto", "-c", str(configuration)])
-    try:
-        _wait_until_listening(process, folder / "log")
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_until_listening(process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_SECONDS_MAX
-    while not (log.exists() and "running" in log.read_text()):
-        if process.poll() is not None or time.monotonic() > until:
-            raise RuntimeError(f"mosquitto did not start: {log.read_text() if log.exists() else 'no log'}")
-        time.sleep(0.02)

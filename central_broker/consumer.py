@@ -1,0 +1,287 @@
+"""The consumer: bundles from the broker into the census database. Commit, then acknowledge; never the other way round.
+
+    receive ── collect ── accept ── commit ── acknowledge
+                             ▲         │ database down: wait, keep the connection alive, acknowledge nothing
+                             └─────────┘
+
+Any number of consumer processes share one subscription; each is one thread. Whatever they lose (killed between commit
+and acknowledgement, say) comes again, from the broker or from the edge, and the database knows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from central_broker.acceptance import Ignored, accept, decode_whole, hold, learn_keys
+from central_broker.broker_link import BrokerLink, BrokerSettings, Jitter, Received, Subscription
+from central_broker.directory import Directory
+from central_broker.stopping import Stop
+from central_broker.storage.contract import (
+    AcceptedEnvelope,
+    Arrival,
+    ArrivedHead,
+    Batch,
+    BatchResult,
+    CertifiedDevice,
+    HeldItem,
+    HeldReason,
+    Outcome,
+    OutcomeKind,
+    Route,
+    Storage,
+    StorageUnavailable,
+)
+from sync_protocol import topics
+from sync_protocol.bundle import BundleContents, FrameType, read_bundle
+from sync_protocol.errors import ProtocolError
+from sync_protocol.identity import Trust
+from sync_protocol.keys import RecipientSecret
+
+_IDLE_SECONDS: Final = 0.5
+_STORAGE_RETRY_SECONDS_FIRST: Final = 0.25
+_STORAGE_RETRY_SECONDS_MAX: Final = 10.0
+
+Clock = Callable[[], int]
+"""Now, in microseconds since 1970 UTC."""
+
+
+@dataclass(frozen=True)
+class ConsumerSettings:
+    """How a consumer connects and collects; the client id must be the same at every start of this instance.
+
+    `session_expiry_seconds` is short on purpose: brokers go on giving a dead consumer its share as long as its session
+    lives, so it should outlast a restart and little more.
+    """
+
+    broker: BrokerSettings
+    batch_envelopes: int = 200
+    batch_milliseconds: int = 100
+    session_expiry_seconds: int = 60
+    receive_maximum: int = 64
+
+
+class DirectorySource:
+    """The directory, loaded anew when devices or forms have changed."""
+
+    def __init__(self, storage: Storage, *, trust: Trust, secrets: Sequence[RecipientSecret]) -> None:
+        self._storage = storage
+        self._trust = trust
+        self._secrets = secrets
+        self._version: int | None = None
+        self._directory: Directory | None = None
+
+    def current(self) -> Directory:
+        """Return the directory as it is now; raises StorageUnavailable."""
+        version = self._storage.directory_version()
+        if self._directory is None or version != self._version:
+            self._directory = Directory(
+                trust=self._trust, secrets=self._secrets, devices=self._storage.devices(), forms=self._storage.forms()
+            )
+            self._version = version
+        return self._directory
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    received: Received
+    carrier: bytes | None
+    received_at: int
+    contents: BundleContents | None
+    """None when the payload is larger than a bundle can be."""
+    envelopes: int
+
+
+class Consumer:
+    """Collects messages into batches and brings each into the database; see the module."""
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        storage: Storage,
+        link: BrokerLink,
+        directories: DirectorySource,
+        *,
+        now: Clock,
+        stop: Stop,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._link = link
+        self._directories = directories
+        self._now = now
+        self._stop = stop
+        self._alive = alive
+        self._log = structlog.get_logger("consumer").bind(client_id=settings.broker.client_id)
+
+    def run(self) -> None:
+        """Work until asked to stop; the batch in hand is finished, unless the database cannot take it."""
+        while not self._stop.requested:
+            self._alive()
+            messages = self._collect()
+            if messages and self._bring_in(messages):
+                for message in messages:
+                    self._link.acknowledge(message.received)
+                self._link.pump(0)
+
+    def _collect(self) -> list[_Message]:
+        """Return messages as soon as they are enough for a batch, or the first has waited long enough."""
+        messages: list[_Message] = []
+        envelopes = 0
+        deadline = time.monotonic() + _IDLE_SECONDS
+        while envelopes < self._settings.batch_envelopes:
+            if not self._link.received:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or self._stop.requested:
+                    break
+                self._link.pump(remaining)
+                continue
+            message = self._read(self._link.received.popleft())
+            if not messages:
+                deadline = time.monotonic() + self._settings.batch_milliseconds / 1000
+            messages.append(message)
+            envelopes += message.envelopes
+        return messages
+
+    def _read(self, received: Received) -> _Message:
+        try:
+            carrier = topics.carrier_of(received.topic)
+        except ProtocolError:
+            carrier = None
+        try:
+            contents = read_bundle(received.payload)
+        except ProtocolError:
+            return _Message(received, carrier, self._now(), None, 0)
+        envelopes = sum(frame.type == FrameType.ENVELOPE for frame in contents.frames)
+        return _Message(received, carrier, self._now(), contents, envelopes)
+
+    def _bring_in(self, messages: Sequence[_Message]) -> bool:
+        """Accept and commit; False only when asked to stop while the database is down."""
+        failures = 0
+        while True:
+            try:
+                # Accepted again after a failure: the database that answers now may know other devices.
+                batch = self._accept(messages, self._directories.current())
+                started = time.perf_counter()
+                result = self._storage.commit(batch, decode_whole, self._now())
+            except StorageUnavailable as error:
+                delay = min(_STORAGE_RETRY_SECONDS_MAX, _STORAGE_RETRY_SECONDS_FIRST * 2.0 ** min(failures, 8))
+                failures += 1
+                self._log.error("database_unavailable", why=str(error), retry_seconds=delay, messages=len(messages))
+                if not self._wait(delay):
+                    return False
+                continue
+            self._report(messages, batch, result, time.perf_counter() - started)
+            return True
+
+    def _wait(self, seconds: float) -> bool:
+        """Keep the connection alive for a while; False when asked to stop. receive_maximum bounds what arrives."""
+        deadline = time.monotonic() + seconds
+        while (remaining := deadline - time.monotonic()) > 0:
+            if self._stop.requested:
+                return False
+            self._alive()
+            self._link.pump(min(remaining, _IDLE_SECONDS))
+        return True
+
+    def _accept(self, messages: Sequence[_Message], directory: Directory) -> Batch:
+        envelopes: list[AcceptedEnvelope] = []
+        held: list[HeldItem] = []
+        heads: list[ArrivedHead] = []
+        devices: list[CertifiedDevice] = []
+        ignored: Counter[str] = Counter()
+        for message in messages:
+            if message.contents is None:
+                continue
+            if not message.contents.frames and message.received.payload and message.contents.skipped:
+                # Nothing in it could be read: it is kept as it came.
+                arrival = Arrival(message.carrier, Route.RELAY, message.received_at)
+                held.append(hold(message.received.payload, arrival, HeldReason.MALFORMED, "no readable frame in it"))
+            trusting = learn_keys(message.contents.frames, directory)
+            for frame in message.contents.frames:
+                outcome = accept(frame, carrier=message.carrier, received_at=message.received_at, directory=trusting)
+                match outcome:
+                    case AcceptedEnvelope():
+                        envelopes.append(outcome)
+                    case HeldItem():
+                        held.append(outcome)
+                    case ArrivedHead():
+                        heads.append(outcome)
+                    case CertifiedDevice():
+                        devices.append(outcome)
+                    case Ignored():
+                        ignored[f"{outcome.what}:{outcome.fault.value}"] += 1
+                    case None:
+                        pass
+        if ignored:
+            self._log.warning("ignored", frames=dict(ignored))
+        return Batch(envelopes, held, heads, devices)
+
+    def _report(self, messages: Sequence[_Message], batch: Batch, result: BatchResult, seconds: float) -> None:
+        kinds = Counter(outcome.kind for outcome in result.envelopes)
+        self._log.info(
+            "committed",
+            committed=kinds[OutcomeKind.STORED],
+            duplicates=kinds[OutcomeKind.DUPLICATE],
+            joined=result.joined,
+            heads=len(batch.heads),
+            messages=len(messages),
+            committed_at=result.committed_at,
+            commit_milliseconds=round(seconds * 1000, 1),
+        )
+        outcomes = (*result.envelopes, *result.held)
+        reasons = Counter(one.reason.value for one in outcomes if one.kind is OutcomeKind.HELD and one.reason)
+        if reasons:
+            self._log.warning("held", reasons=dict(reasons))
+        self._report_forks(batch, outcomes)
+        for message in messages:
+            if message.contents is None or message.contents.skipped:
+                self._report_skipped(message)
+
+    def _report_forks(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        links = [*(envelope.link for envelope in batch.envelopes), *(item.link for item in batch.held)]
+        for link, outcome in zip(links, outcomes, strict=True):
+            if outcome.fork and link is not None:
+                self._log.error("fork", origin=link.origin.hex(), epoch=link.epoch, sequence=link.sequence)
+
+    def _report_skipped(self, message: _Message) -> None:
+        skipped = message.contents.skipped if message.contents else ()
+        self._log.warning(
+            "bundle_damaged",
+            carrier=message.carrier.hex() if message.carrier else None,
+            payload_bytes=len(message.received.payload),
+            oversized=message.contents is None,
+            salvaged_frames=len(message.contents.frames) if message.contents else 0,
+            skipped_bytes=sum(one.length for one in skipped),
+            reasons=sorted({one.reason for one in skipped})[:5],
+        )
+
+
+def run_consumer(
+    settings: ConsumerSettings,
+    storage: Storage,
+    *,
+    trust: Trust,
+    secrets: Sequence[RecipientSecret],
+    now: Clock,
+    jitter: Jitter,
+    stop: Stop,
+    alive: Callable[[], None] = lambda: None,
+) -> None:
+    """Consume until `stop` is requested; `alive` is called in every round, for a watchdog.
+
+    The caller closes `storage`.
+    """
+    subscription = Subscription(topics.CONSUMER_SUBSCRIPTION, settings.session_expiry_seconds, settings.receive_maximum)
+    link = BrokerLink(settings.broker, jitter=jitter, subscription=subscription)
+    directories = DirectorySource(storage, trust=trust, secrets=secrets)
+    try:
+        Consumer(settings, storage, link, directories, now=now, stop=stop, alive=alive).run()
+    finally:
+        link.close()

@@ -1,0 +1,70 @@
+"""What acceptance looks things up in: devices, forms, the center's secrets, and whom it trusts. Pure values.
+
+A directory is made anew when `Storage.directory_version` has grown; it never changes while it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from central_broker.storage.contract import DeviceRecord
+from sync_protocol.identity import Standing, Trust
+from sync_protocol.keys import RecipientSecret, VerifyingKey
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOrigin:
+    """A certified device: how to verify what it signed, and how it stands."""
+
+    verifier: VerifyingKey
+    standing: Standing
+
+
+class Directory:
+    """Devices, forms, recipient secrets (several while keys are rotated) and trust, as of one moment."""
+
+    def __init__(
+        self,
+        *,
+        trust: Trust,
+        secrets: Iterable[RecipientSecret],
+        devices: Iterable[DeviceRecord],
+        forms: Iterable[tuple[str, str]],
+    ) -> None:
+        self.trust = trust
+        self.secrets = {secret.name: secret for secret in secrets}
+        if not self.secrets:
+            raise ValueError("the center has no recipient key; run 'central-broker init' first")
+        self._devices = {record.device: record for record in devices}
+        self._forms = frozenset(forms)
+        self._known: dict[bytes, KnownOrigin] = {}
+
+    def origin(self, device: bytes) -> KnownOrigin | None:
+        """Return a device, or None when the authority has not certified it to this center."""
+        known = self._known.get(device)
+        if known is None:
+            record = self._devices.get(device)
+            if record is None:
+                return None
+            # Keys are loaded when first needed: a consumer meets few of 21,000 devices between two reloads.
+            known = self._known[device] = KnownOrigin(VerifyingKey(record.public_key), record.standing)
+        return known
+
+    def secret(self, name: bytes) -> RecipientSecret:
+        """Return the secret of that name, or any when there is none: opening with it then says what is wrong."""
+        return self.secrets.get(name) or next(iter(self.secrets.values()))
+
+    def knows_form(self, form: str, version: str) -> bool:
+        """Tell whether this version, or every version, of a form is known."""
+        return (form, "") in self._forms or (form, version) in self._forms
+
+    def trusting(self, trust: Trust) -> Directory:
+        """Return this directory with more trust, sharing everything else."""
+        other = Directory.__new__(Directory)
+        other.trust = trust
+        other.secrets = self.secrets
+        other._devices = self._devices
+        other._forms = self._forms
+        other._known = self._known
+        return other

@@ -1,0 +1,89 @@
+"""From an origin's rows to the spans of its receipt (SPEC.md §4.1). Sans-I/O.
+
+A span follows verified links only: each envelope in it names the one before by id. A gap, a broken link or another
+status starts a new span; where a chain forks, one branch goes on and every other one starts a span of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from central_broker.storage.contract import ChainRow, EnvelopeStatus
+from sync_protocol.limits import RECEIPT_MARKS_MAX, RECEIPT_SPANS_MAX
+from sync_protocol.receipt import Mark, Span, SpanStatus
+
+_STATUSES: Final = {EnvelopeStatus.COMMITTED: SpanStatus.COMMITTED, EnvelopeStatus.HELD: SpanStatus.HELD}
+
+
+@dataclass(slots=True)
+class _Growing:
+    """A span that may still grow; counts and times are its marks."""
+
+    epoch: int
+    first: int
+    last: int
+    last_id: bytes
+    status: EnvelopeStatus
+    counts: list[int]
+    times: list[int]
+
+
+class Chain:
+    """What the center has of one origin, growing by rows in the order of (epoch, sequence)."""
+
+    def __init__(self, rows: Iterable[ChainRow] = ()) -> None:
+        self._spans: list[_Growing] = []
+        self._ends: dict[bytes, _Growing] = {}
+        self._reached = (0, 0)
+        for row in rows:
+            self._add(row)
+
+    def extend(self, row: ChainRow) -> bool:
+        """Take one more row; False, and nothing changed, when it does not come after all the others.
+
+        Then something older was filled in, moved or disproved, and the chain must be built anew.
+        """
+        if row.status is EnvelopeStatus.DISPROVED or (row.epoch, row.sequence) <= self._reached:
+            return False
+        self._add(row)
+        return True
+
+    def _add(self, row: ChainRow) -> None:
+        self._reached = (row.epoch, row.sequence)
+        span = self._ends.get(row.previous_id)
+        if span is not None and span.epoch == row.epoch and span.last == row.sequence - 1 and span.status is row.status:
+            del self._ends[row.previous_id]
+            span.last = row.sequence
+            span.last_id = row.id
+            if span.times[-1] == row.committed_at:
+                span.counts[-1] += 1
+            else:
+                span.counts.append(1)
+                span.times.append(row.committed_at)
+        else:
+            span = _Growing(row.epoch, row.sequence, row.sequence, row.id, row.status, [1], [row.committed_at])
+            self._spans.append(span)
+        self._ends[row.id] = span
+
+    def spans(self, *, spans_max: int = RECEIPT_SPANS_MAX, marks_max: int = RECEIPT_MARKS_MAX) -> list[Span]:
+        """Return the spans, within the limits of a receipt.
+
+        Beyond `spans_max` the newest are left out: they come once gaps have closed. Beyond `marks_max` the oldest marks
+        are made coarser, with the later commit time: nothing is purged before a backup has it.
+        """
+        chosen = self._spans[:spans_max]
+        excess = sum(len(span.counts) for span in chosen) - marks_max
+        found = []
+        for span in chosen:
+            counts: Sequence[int] = span.counts
+            times: Sequence[int] = span.times
+            merged = min(max(excess, 0), len(counts) - 1)
+            if merged:
+                excess -= merged
+                counts = [sum(counts[: merged + 1]), *counts[merged + 1 :]]
+                times = [max(times[: merged + 1]), *times[merged + 1 :]]
+            marks = tuple(map(Mark, counts, times))
+            found.append(Span(span.epoch, span.first, span.last_id, _STATUSES[span.status], marks))
+        return found

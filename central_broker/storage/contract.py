@@ -1,0 +1,488 @@
+"""What the center asks of its database: the records, and the `Storage` protocol that SQLite and PostgreSQL both keep.
+
+Times are microseconds since 1970 UTC. Ids of envelopes have 32 bytes, names of devices 16.
+
+**Commit time.** Every transaction that adds or changes envelopes ends by advancing one row, the commit clock, to
+max(its value + 1, now), and names its batch with that value. As the row stays locked until the commit, commit times are
+unique and in the order in which commits become visible: who has read clock value C sees every batch up to C. The backup
+watermark and incremental reads stand on this, and on nobody's clock.
+
+Not responsible for deciding what is committed or held: see `central_broker.acceptance`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Protocol
+
+from sync_protocol.head import Head
+from sync_protocol.identity import DeviceCertificate, Role, Standing
+
+STORED_NUMBER_MAX: Final = (1 << 63) - 1
+"""Databases count in signed 64 bits; greater sequences and serials are refused before they come here."""
+
+
+class StorageUnavailable(Exception):
+    """The database cannot be asked now (stopped, locked for long, disk full). Nothing was changed; try later."""
+
+
+class StorageRefused(ValueError):
+    """The request contradicts what is stored; the message says what to do instead."""
+
+
+class Route(StrEnum):
+    """How an envelope reached the center."""
+
+    VPN = "vpn"
+    """Brought by its own origin."""
+    RELAY = "relay"
+    """Brought by another carrier, who had it over the mesh or from a medium."""
+
+
+class EnvelopeStatus(StrEnum):
+    """What the center did with an envelope."""
+
+    COMMITTED = "committed"
+    HELD = "held"
+    DISPROVED = "disproved"
+    """Held while its origin was unknown; the origin is known now and did not sign it. In no receipt."""
+
+
+class HeldReason(StrEnum):
+    """Why data were kept aside instead of committed."""
+
+    UNKNOWN_ORIGIN = "unknown_origin"
+    BAD_SIGNATURE = "bad_signature"
+    RETURNED_ORIGIN = "returned_origin"
+    LOST_ORIGIN = "lost_origin"
+    REVOKED_ORIGIN = "revoked_origin"
+    WRONG_RECIPIENT = "wrong_recipient"
+    UNKNOWN_VERSION = "unknown_version"
+    UNKNOWN_SUITE = "unknown_suite"
+    UNDECRYPTABLE = "undecryptable"
+    UNPARSABLE = "unparsable"
+    UNKNOWN_FORM = "unknown_form"
+    MALFORMED = "malformed"
+    DATABASE_REFUSED = "database_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How something came: `carrier` is the device that the broker vouches for; None when retried without one."""
+
+    carrier: bytes | None
+    route: Route
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """An envelope's place: all that receipts, forks and completeness are made of."""
+
+    origin: bytes
+    id: bytes
+    epoch: int
+    sequence: int
+    previous_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionnaireContent:
+    """A whole questionnaire. `body` is exact; `content` is JSON text that every database accepts (None: unreadable)."""
+
+    form: str
+    form_version: str
+    instance_id: str
+    media_type: str
+    created_at: int
+    body: bytes
+    content: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartContent:
+    """One of several parts of a questionnaire. `whole` is the same 32 bytes for all parts of it, and for no others."""
+
+    form: str
+    form_version: str
+    instance_id: str
+    media_type: str
+    created_at: int
+    whole: bytes
+    part: int
+    parts: int
+    whole_digest: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedEnvelope:
+    """An envelope that is to be committed, with its exact bytes (kept only if the database refuses the content)."""
+
+    link: ChainLink
+    arrival: Arrival
+    data: bytes
+    content: QuestionnaireContent | PartContent
+
+
+@dataclass(frozen=True, slots=True)
+class HeldItem:
+    """Bytes to be held. `id` is their SHA-256.
+
+    `receiptable` (only with a link): the origin signed it, or the origin is unknown. Otherwise it takes no place in
+    the chain that it claims.
+    """
+
+    id: bytes
+    reason: HeldReason
+    detail: str
+    data: bytes
+    arrival: Arrival
+    link: ChainLink | None
+    receiptable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedDevice:
+    """A verified device certificate with its statement's exact bytes."""
+
+    certificate: DeviceCertificate
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedHead:
+    """A verified head and who brought it."""
+
+    head: Head
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Joined parts that are no questionnaire: the body is kept without content, and listed as held."""
+
+    reason: HeldReason
+    detail: str
+
+
+WholeDecoder = Callable[[PartContent, bytes], QuestionnaireContent | Unreadable]
+"""Makes a questionnaire of (any of its parts, the joined body)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction shall record. Everything in it was verified by acceptance."""
+
+    envelopes: Sequence[AcceptedEnvelope] = ()
+    held: Sequence[HeldItem] = ()
+    heads: Sequence[ArrivedHead] = ()
+    devices: Sequence[CertifiedDevice] = ()
+
+
+class OutcomeKind(StrEnum):
+    """What became of one envelope or held item."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`fork`: another envelope stands at the same origin, epoch and sequence; both are kept. An alarm."""
+
+    kind: OutcomeKind
+    reason: HeldReason | None = None
+    fork: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """`committed_at` is None when nothing new was stored; outcomes in the order of Batch.envelopes and Batch.held."""
+
+    committed_at: int | None
+    envelopes: tuple[Outcome, ...]
+    held: tuple[Outcome, ...]
+    joined: int = 0
+    """Questionnaires completed by their last part."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """A device that the center knows.
+
+    `last_seen_at` and the rest tell of its last sign of life: anything that it brought itself, or an envelope of it
+    that was new when another brought it; kept to about ten seconds.
+    """
+
+    device: bytes
+    name: str
+    role: Role
+    standing: Standing
+    public_key: bytes
+    issued_at: int
+    serial: int
+    certificate: bytes
+    enrolled_at: int
+    last_seen_at: int | None
+    last_route: Route | None
+    last_carrier: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRecord:
+    """One held thing as operators list it; `data` only comes with `held_item`. `origin` and the rest may be claims."""
+
+    id: bytes
+    reason: HeldReason
+    detail: str
+    origin: bytes | None
+    epoch: int | None
+    sequence: int | None
+    envelope_id: bytes | None
+    carrier: bytes | None
+    route: Route
+    received_at: int
+    data_bytes: int
+    whole: bool = False
+    """Joined parts of a questionnaire that cannot be read; its envelopes are committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Several envelopes that an origin put at one place of its chain."""
+
+    origin: bytes
+    epoch: int
+    sequence: int
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """How complete one epoch of one origin is.
+
+    `sealed` is the sequence of the newest head (0: no head yet); `highest` the highest sequence received. `missing` are
+    inclusive runs of sequences below max(sealed, highest) of which nothing is here, at most 100 runs;
+    `missing_count` counts all.
+    """
+
+    origin: bytes
+    epoch: int
+    sealed: int
+    highest: int
+    committed: int
+    held: int
+    missing_count: int
+    missing: tuple[tuple[int, int], ...]
+    forks: int
+    last_committed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Whole-database counts for status and balance."""
+
+    envelopes_committed: int
+    envelopes_held: int
+    held_items: int
+    questionnaires: int
+    questionnaires_unreadable: int
+    parts_waiting: int
+    outbox: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRow:
+    """One receiptable envelope, as receipts are built from it."""
+
+    epoch: int
+    sequence: int
+    id: bytes
+    previous_id: bytes
+    status: EnvelopeStatus
+    committed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """An origin that waits for a receipt. `wanted` grows with every new reason; `fresh` asks for a new serial."""
+
+    origin: bytes
+    wanted: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptGrant:
+    """What one origin's next receipt is made with; `last` are the bytes of the newest so far.
+
+    `republishable`: `last` answers the origin's newest head, so that it may be sent again as it is.
+    """
+
+    origin: bytes
+    serial: int
+    last: bytes | None
+    republishable: bool
+
+
+class ReceiptIssue(Protocol):
+    """An open transaction that holds the receipt locks of some origins; see `Storage.issue_receipts`."""
+
+    @property
+    def watermark(self) -> int: ...
+
+    @property
+    def grants(self) -> Sequence[ReceiptGrant]: ...
+
+    def chain(self, origin: bytes) -> tuple[int, list[ChainRow]]:
+        """Return (clock, all receiptable rows up to it by epoch, sequence, id)."""
+        ...
+
+    def changes(self, after: int, rows_max: int) -> tuple[int, list[tuple[bytes, ChainRow]]] | None:
+        """Return (clock, rows of every origin with a commit time in (after, clock], by commit time and sequence).
+
+        DISPROVED rows are among them. None when there are more than `rows_max`, or the clock is behind `after`.
+        """
+        ...
+
+    def store(self, origin: bytes, serial: int, data: bytes) -> None:
+        """Store a signed receipt; it is real once the transaction has committed."""
+        ...
+
+
+class Storage(Protocol):
+    """The census database. One instance belongs to one process and one thread; any number of processes may have one.
+
+    Every method is one transaction, and raises StorageUnavailable when the database cannot be asked: then nothing was
+    changed, unless the answer to a commit was lost, which is why every method may be repeated. A connection that
+    broke is made again by the next call.
+    """
+
+    def migrate(self) -> None:
+        """Bring the schema to this version; safe when several processes do it at once. `open_storage` calls it."""
+        ...
+
+    def close(self) -> None: ...
+
+    # The consumer
+
+    def commit(self, batch: Batch, decode_whole: WholeDecoder, now: int) -> BatchResult:
+        """Record a batch in one transaction: each envelope exactly once, whatever came before or comes at once.
+
+        An accepted envelope that was held until now becomes committed with a new commit time (that is what a retry
+        is). A held item that is held already gets the new reason. Parts are joined by the transaction that stores the
+        last one. An envelope that the database itself refuses is held as `database_refused` and never costs the others.
+        Origins whose standing in the chain was touched or asked for, and those whose head names another receipt than
+        the newest, are put into the outbox.
+        """
+        ...
+
+    def directory_version(self) -> int:
+        """Return a number that grows whenever devices or forms change: cheap to ask, to know when to load anew."""
+        ...
+
+    # Devices and forms
+
+    def store_devices(self, devices: Sequence[CertifiedDevice], now: int) -> int:
+        """Store certificates that are new or have a greater serial than the known one; return how many were."""
+        ...
+
+    def devices(self) -> list[DeviceRecord]:
+        """Return every device, by name."""
+        ...
+
+    def device(self, device: bytes) -> DeviceRecord | None: ...
+
+    def allow_form(self, form: str, version: str = "") -> None:
+        """Make a form known; version '' stands for every version of it."""
+        ...
+
+    def forms(self) -> list[tuple[str, str]]: ...
+
+    # Receipts
+
+    def take_wants(self, limit: int, now: int, lease_microseconds: int) -> list[Want]:
+        """Take origins out of the outbox, longest waiting first: nobody else gets them before the lease ends.
+
+        A lease only spares double work: whoever dies with one loses nothing.
+        """
+        ...
+
+    def finish_wants(self, wants: Sequence[Want]) -> None:
+        """Delete what has been published, unless it was wanted again meanwhile: then it may be taken at once."""
+        ...
+
+    def want_receipts(self, origins: Sequence[bytes], now: int) -> None:
+        """Put origins into the outbox."""
+        ...
+
+    def issue_receipts(self, origins: Sequence[bytes], now: int) -> AbstractContextManager[ReceiptIssue]:
+        """Open a transaction under the receipt locks of these origins; it commits when the context ends well.
+
+        A grant's serial is max(last + 1, now, serial named by the origin's heads + 1).
+        """
+        ...
+
+    def receipt(self, origin: bytes) -> bytes | None:
+        """Return the newest receipt's statement bytes."""
+        ...
+
+    # The backup watermark
+
+    def clock(self) -> int:
+        """Return the newest commit time: every batch up to it is visible. 0 when there is none."""
+        ...
+
+    def watermark(self) -> int:
+        """Return the commit time up to which everything is in a backup; 0 when nothing is."""
+        ...
+
+    def record_watermark(self, reached: int, now: int) -> int:
+        """Move the watermark; return how many origins get a new receipt for it.
+
+        Raises StorageRefused beyond the clock or below the present watermark.
+        """
+        ...
+
+    def copy_to(self, target: Path) -> int:
+        """Write a consistent copy of the database to a new file; return the clock in the copy, read from it.
+
+        Everything up to that value is in the copy. Checks the copy's integrity. SQLite only: PostgreSQL raises
+        StorageRefused, because a site has its own backup.
+        """
+        ...
+
+    # What operators ask
+
+    def completeness(self, origin: bytes | None = None) -> list[Completeness]:
+        """Return one record for every (origin, epoch) that has a head or an envelope, in that order."""
+        ...
+
+    def forks(self) -> list[Fork]: ...
+
+    def held(
+        self, *, reason: HeldReason | None = None, origin: bytes | None = None, limit: int = 1000
+    ) -> list[HeldRecord]:
+        """Return held things, oldest first."""
+        ...
+
+    def held_counts(self) -> dict[HeldReason, int]: ...
+
+    def held_item(self, held_id: bytes) -> tuple[HeldRecord, bytes] | None:
+        """Return one held thing with its raw bytes (of joined parts: the body)."""
+        ...
+
+    def retry_wholes(self, held_ids: Sequence[bytes], decode_whole: WholeDecoder) -> int:
+        """Decode unreadable joined questionnaires again; return how many became readable.
+
+        For held things that are envelopes use `central_broker.retry`.
+        """
+        ...
+
+    def totals(self) -> Totals: ...

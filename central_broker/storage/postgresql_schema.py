@@ -1,0 +1,72 @@
+"""The tables of the census database on PostgreSQL, as numbered migrations. A landed one is never edited.
+
+The primary keys begin with the origin, so that the big tables can be hash-partitioned by it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, LiteralString
+
+VERSION_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS schema_version (one integer PRIMARY KEY CHECK (one = 1), number integer NOT NULL)"
+)
+
+_FIRST: Final = """
+CREATE TABLE batch (id bigint PRIMARY KEY, committed_at bigint NOT NULL UNIQUE);
+CREATE SEQUENCE batch_number CACHE 1;
+CREATE TABLE envelope (
+    origin bytea NOT NULL, id bytea NOT NULL, epoch bigint NOT NULL, sequence bigint NOT NULL,
+    previous_id bytea NOT NULL, status text NOT NULL CHECK (status IN ('committed', 'held', 'disproved')),
+    route text NOT NULL, carrier bytea, received_at bigint NOT NULL, batch bigint NOT NULL,
+    PRIMARY KEY (origin, id)
+);
+CREATE INDEX envelope_chain ON envelope (origin, epoch, sequence);
+CREATE INDEX envelope_batch ON envelope (batch);
+CREATE TABLE questionnaire (
+    origin bytea NOT NULL, id bytea NOT NULL, epoch bigint NOT NULL, sequence bigint NOT NULL,
+    form text NOT NULL, form_version text NOT NULL, instance_id text NOT NULL, media_type text NOT NULL,
+    created_at bigint NOT NULL, parts integer NOT NULL, batch bigint NOT NULL,
+    whole_digest text, content jsonb, body bytea NOT NULL,
+    PRIMARY KEY (origin, id)
+);
+CREATE TABLE whole (origin bytea NOT NULL, whole bytea NOT NULL, PRIMARY KEY (origin, whole));
+CREATE TABLE part (
+    origin bytea NOT NULL, whole bytea NOT NULL, part integer NOT NULL, parts integer NOT NULL,
+    id bytea NOT NULL, epoch bigint NOT NULL, sequence bigint NOT NULL,
+    form text NOT NULL, form_version text NOT NULL, instance_id text NOT NULL, media_type text NOT NULL,
+    created_at bigint NOT NULL, whole_digest text NOT NULL, body bytea NOT NULL,
+    PRIMARY KEY (origin, whole, part)
+);
+CREATE TABLE held (
+    id bytea PRIMARY KEY, reason text NOT NULL, detail text NOT NULL,
+    origin bytea, epoch bigint, sequence bigint, envelope_id bytea,
+    receiptable integer NOT NULL, whole integer NOT NULL,
+    carrier bytea, route text NOT NULL, received_at bigint NOT NULL, batch bigint, data bytea NOT NULL
+);
+CREATE INDEX held_envelope ON held (origin, envelope_id);
+CREATE TABLE head (
+    origin bytea NOT NULL, epoch bigint NOT NULL, sequence bigint NOT NULL, receipt_serial bigint NOT NULL,
+    last_id bytea NOT NULL, stated_at bigint NOT NULL, data bytea NOT NULL,
+    PRIMARY KEY (origin, epoch)
+);
+CREATE TABLE device (
+    device bytea PRIMARY KEY, name text NOT NULL, role integer NOT NULL, standing integer NOT NULL,
+    public_key bytea NOT NULL, issued_at bigint NOT NULL, serial bigint NOT NULL, certificate bytea NOT NULL,
+    enrolled_at bigint NOT NULL, last_seen_at bigint, last_route text, last_carrier bytea
+);
+CREATE TABLE form (form text NOT NULL, version text NOT NULL, PRIMARY KEY (form, version));
+CREATE TABLE receipt (origin bytea PRIMARY KEY, serial bigint NOT NULL, data bytea);
+CREATE TABLE outbox (
+    origin bytea PRIMARY KEY, wanted bigint NOT NULL, fresh integer NOT NULL,
+    asked_at bigint NOT NULL, leased_until bigint NOT NULL
+);
+CREATE TABLE commit_clock (one integer PRIMARY KEY CHECK (one = 1), at bigint NOT NULL);
+CREATE TABLE watermark (one integer PRIMARY KEY CHECK (one = 1), at bigint NOT NULL);
+CREATE TABLE directory_version (one integer PRIMARY KEY CHECK (one = 1), at bigint NOT NULL);
+INSERT INTO commit_clock VALUES (1, 0);
+INSERT INTO watermark VALUES (1, 0);
+INSERT INTO directory_version VALUES (1, 1);
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST,)
+"""Number n is at place n - 1."""

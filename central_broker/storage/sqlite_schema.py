@@ -1,0 +1,77 @@
+"""The tables of the census database on SQLite, as numbered migrations of sqlite-utils. A landed one is never edited."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlite_utils import Database, Migrations
+
+MIGRATIONS: Final = Migrations("central_broker")
+
+_FIRST: Final = """
+CREATE TABLE batch (id INTEGER PRIMARY KEY, committed_at INTEGER NOT NULL UNIQUE) STRICT;
+CREATE TABLE envelope (
+    origin BLOB NOT NULL, id BLOB NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    previous_id BLOB NOT NULL, status TEXT NOT NULL CHECK (status IN ('committed', 'held', 'disproved')),
+    route TEXT NOT NULL, carrier BLOB, received_at INTEGER NOT NULL, batch INTEGER NOT NULL,
+    PRIMARY KEY (origin, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX envelope_chain ON envelope (origin, epoch, sequence);
+CREATE INDEX envelope_batch ON envelope (batch);
+CREATE TABLE questionnaire (
+    origin BLOB NOT NULL, id BLOB NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    form TEXT NOT NULL, form_version TEXT NOT NULL, instance_id TEXT NOT NULL, media_type TEXT NOT NULL,
+    created_at INTEGER NOT NULL, parts INTEGER NOT NULL, batch INTEGER NOT NULL,
+    whole_digest TEXT, content TEXT, body BLOB NOT NULL,
+    PRIMARY KEY (origin, id)
+) STRICT;
+CREATE TABLE part (
+    origin BLOB NOT NULL, whole BLOB NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL,
+    id BLOB NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    form TEXT NOT NULL, form_version TEXT NOT NULL, instance_id TEXT NOT NULL, media_type TEXT NOT NULL,
+    created_at INTEGER NOT NULL, whole_digest TEXT NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (origin, whole, part)
+) STRICT;
+CREATE TABLE held (
+    id BLOB PRIMARY KEY, reason TEXT NOT NULL, detail TEXT NOT NULL,
+    origin BLOB, epoch INTEGER, sequence INTEGER, envelope_id BLOB,
+    receiptable INTEGER NOT NULL, whole INTEGER NOT NULL,
+    carrier BLOB, route TEXT NOT NULL, received_at INTEGER NOT NULL, batch INTEGER, data BLOB NOT NULL
+) STRICT;
+CREATE INDEX held_envelope ON held (origin, envelope_id);
+CREATE TABLE head (
+    origin BLOB NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, receipt_serial INTEGER NOT NULL,
+    last_id BLOB NOT NULL, stated_at INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (origin, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE device (
+    device BLOB PRIMARY KEY, name TEXT NOT NULL, role INTEGER NOT NULL, standing INTEGER NOT NULL,
+    public_key BLOB NOT NULL, issued_at INTEGER NOT NULL, serial INTEGER NOT NULL, certificate BLOB NOT NULL,
+    enrolled_at INTEGER NOT NULL, last_seen_at INTEGER, last_route TEXT, last_carrier BLOB
+) STRICT;
+CREATE TABLE form (form TEXT NOT NULL, version TEXT NOT NULL, PRIMARY KEY (form, version)) STRICT, WITHOUT ROWID;
+CREATE TABLE receipt (origin BLOB PRIMARY KEY, serial INTEGER NOT NULL, data BLOB) STRICT;
+CREATE TABLE outbox (
+    origin BLOB PRIMARY KEY, wanted INTEGER NOT NULL, fresh INTEGER NOT NULL,
+    asked_at INTEGER NOT NULL, leased_until INTEGER NOT NULL
+) STRICT;
+CREATE TABLE commit_clock (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL) STRICT;
+CREATE TABLE watermark (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL) STRICT;
+CREATE TABLE directory_version (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL) STRICT;
+INSERT INTO commit_clock VALUES (1, 0);
+INSERT INTO watermark VALUES (1, 0);
+INSERT INTO directory_version VALUES (1, 1);
+"""
+
+
+@MIGRATIONS(name="0001_first")
+def _first(database: Database) -> None:
+    # Statement by statement: executescript() would commit the transaction that the migration is part of.
+    for statement in _FIRST.split(";\n"):
+        if statement.strip():
+            database.execute(statement)
+
+
+def migration_names() -> frozenset[str]:
+    """Return the names of all migrations that this version knows."""
+    return frozenset({"0001_first"})

@@ -1,0 +1,89 @@
+"""Receipts of both databases: chains that grow give what chains read anew give; retries move what was held."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from central_broker.acceptance import accept_envelope, decode_whole, hold
+from central_broker.receipt_maker import ReceiptMaker
+from central_broker.retry import RetryResult, retry_held
+from central_broker.storage import open_storage
+from central_broker.storage.contract import AcceptedEnvelope, Batch, HeldItem, HeldReason, Storage, Want
+from sync_protocol.receipt import SpanStatus, read_receipt
+from sync_protocol.statement import parse_statement
+from tests.support.center import Center, LinkChain, SealingDevice, body_of
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    sqlite = request.param == "sqlite"
+    opened = open_storage(
+        f"sqlite:///{tmp_path}/census.sqlite" if sqlite else request.getfixturevalue("quick_postgresql_dsn")
+    )
+    yield opened
+    opened.close()
+
+
+def receipt_by(maker: ReceiptMaker, storage: Storage, origin: bytes, *, fresh: bool = True) -> bytes:
+    with storage.issue_receipts([origin], 1) as issue:
+        return maker.make(issue, [Want(origin, 1, fresh)])[origin]
+
+
+@pytest.mark.parametrize("seed_number", range(3))
+def test_growing_chains_give_the_same_receipts_as_chains_read_anew(storage: Storage, seed_number: int) -> None:
+    chooser = random.Random(seed_number)
+    center = Center()
+    chains = [LinkChain(name) for name in ("a", "b", "c")]
+    waiting: list[AcceptedEnvelope] = []
+    held: list[AcceptedEnvelope] = []
+    growing = ReceiptMaker(center.receipt_signer)
+    for now in range(1, 40):
+        waiting += [chain.accepted() for chain in chains for _ in range(chooser.randint(0, 2))]
+        chosen = [one for one in waiting if chooser.random() < 0.8]
+        waiting = [one for one in waiting if one not in chosen]
+        aside = [one for one in chosen if chooser.random() < 0.1]
+        moving, held = (held, aside) if chooser.random() < 0.3 else ([], held + aside)
+        items = [hold(one.data, one.arrival, HeldReason.UNKNOWN_FORM, "", one.link, receiptable=True) for one in aside]
+        storage.commit(Batch([one for one in chosen if one not in aside] + moving, items), decode_whole, now)
+        chain = chooser.choice(chains)
+        grown = read_receipt(parse_statement(receipt_by(growing, storage, chain.origin)))
+        anew = read_receipt(parse_statement(receipt_by(ReceiptMaker(center.receipt_signer), storage, chain.origin)))
+        assert grown.spans == anew.spans
+        assert anew.serial > grown.serial
+
+
+def test_a_head_that_is_behind_gets_the_same_receipt_again_and_a_new_key_signs_a_new_one(storage: Storage) -> None:
+    chain = LinkChain("a")
+    storage.commit(Batch([chain.accepted()]), decode_whole, 10)
+    center = Center()
+    first = receipt_by(ReceiptMaker(center.receipt_signer), storage, chain.origin)
+    assert receipt_by(ReceiptMaker(center.receipt_signer), storage, chain.origin, fresh=False) == first
+    assert receipt_by(ReceiptMaker(center.issuer), storage, chain.origin, fresh=False) != first
+    assert storage.receipt(chain.origin) != first
+
+
+def test_what_was_held_is_committed_once_its_origin_and_form_are_known(storage: Storage) -> None:
+    center = Center()
+    device = SealingDevice("tablet", center)
+    for number in range(3):
+        device.seal(body_of(number))
+    ruined = device.sealed[0].data[:-1] + bytes([device.sealed[0].data[-1] ^ 1])
+    payloads = [ruined, *(envelope.data for envelope in device.sealed)]
+    stranger = center.directory()
+    items = [accept_envelope(data, carrier=device.id, received_at=5, directory=stranger) for data in payloads]
+    storage.commit(Batch(held=[item for item in items if isinstance(item, HeldItem)]), decode_whole, 10)
+    ids = [record.id for record in storage.held(reason=HeldReason.UNKNOWN_ORIGIN)]
+    assert len(ids) == 4
+    assert retry_held(storage, center.directory([device], forms=[]), ids, 20) == RetryResult(0, 0, 4)
+    assert storage.held_counts() == {HeldReason.BAD_SIGNATURE: 1, HeldReason.UNKNOWN_FORM: 3}
+    assert retry_held(storage, center.directory([device]), [*ids, b"unknown"], 30) == RetryResult(3, 0, 1)
+    assert storage.held_counts() == {HeldReason.BAD_SIGNATURE: 1}
+    assert storage.totals().questionnaires == 3
+    receipt = read_receipt(parse_statement(receipt_by(ReceiptMaker(center.receipt_signer), storage, device.id)))
+    [span] = receipt.spans
+    assert (span.first, span.last, span.status) == (1, 3, SpanStatus.COMMITTED)
+    assert [at for _, _, at in span.times()] == [30]
