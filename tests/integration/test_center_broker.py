@@ -25,7 +25,7 @@ from central_broker.tls_authority import (
     to_pem,
 )
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.topics import STATEMENTS, receipts_topic, up_topic
+from sync_protocol.topics import STATEMENTS, consumer_subscription, receipts_topic, up_topic
 from tests.support.center_broker import RunningBroker, TryingClient, own_user, running_mosquitto, strict_context
 from tests.support.processes import free_port
 
@@ -111,7 +111,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def test_a_questionnaire_goes_up_and_a_receipt_comes_down_under_strict_certificate_checks(stage: Stage) -> None:
     consumer, publisher = stage.center(CONSUMER_NAME, "consumer-1"), stage.center(PUBLISHER_NAME, "receipts-1")
     device = stage.device(ONE)
-    assert consumer.subscribe("$share/group/census/1/up/+") == "Granted QoS 1"
+    assert consumer.subscribe(consumer_subscription("group")) == "Granted QoS 1"
     assert device.subscribe(receipts_topic(ONE)) == "Granted QoS 1"
     assert device.subscribe(STATEMENTS) == "Granted QoS 1"
     assert device.publish(up_topic(ONE), b"bundle") == "Success"
@@ -124,7 +124,7 @@ def test_a_questionnaire_goes_up_and_a_receipt_comes_down_under_strict_certifica
 
 def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(stage: Stage) -> None:
     consumer = stage.center(CONSUMER_NAME, "consumer-1")
-    consumer.subscribe("$share/group/census/1/up/+")
+    consumer.subscribe(consumer_subscription("group"))
     device, other = stage.device(ONE), stage.device(OTHER)
     other.subscribe("census/1/receipts/#")
     other.subscribe(STATEMENTS)
@@ -139,7 +139,7 @@ def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(s
 
 def test_a_device_does_not_see_what_devices_send(stage: Stage) -> None:
     consumer, publisher = stage.center(CONSUMER_NAME, "consumer-1"), stage.center(PUBLISHER_NAME, "receipts-1")
-    consumer.subscribe("$share/group/census/1/up/+")
+    consumer.subscribe(consumer_subscription("group"))
     curious = stage.device(OTHER)
     for topic in ("census/1/up/+", "#", "census/1/up/" + ONE.hex(), STATEMENTS):
         curious.subscribe(topic)  # 2.0.11 checks reading when a message is delivered, not here
@@ -162,7 +162,7 @@ def test_the_centers_own_clients_may_not_do_each_others_work(stage: Stage) -> No
 
 
 def test_a_client_identifier_cannot_be_stolen(stage: Stage) -> None:
-    stage.center(CONSUMER_NAME, "consumer-1").subscribe("$share/group/census/1/up/+")
+    stage.center(CONSUMER_NAME, "consumer-1").subscribe(consumer_subscription("group"))
     victim = stage.device(ONE)
     thief = stage.device(OTHER, client_id=ONE.hex())
     assert thief.publish(up_topic(OTHER), b"still") == "Success"
@@ -171,8 +171,8 @@ def test_a_client_identifier_cannot_be_stolen(stage: Stage) -> None:
 
 def test_two_consumers_with_one_certificate_work_side_by_side(stage: Stage) -> None:
     first, second = stage.center(CONSUMER_NAME, "consumer-1"), stage.center(CONSUMER_NAME, "consumer-2")
-    assert first.subscribe("$share/group/census/1/up/+") == "Granted QoS 1"
-    assert second.subscribe("$share/group/census/1/up/+") == "Granted QoS 1"
+    assert first.subscribe(consumer_subscription("group")) == "Granted QoS 1"
+    assert second.subscribe(consumer_subscription("group")) == "Granted QoS 1"
 
 
 def _refusal(client: TryingClient, port: int) -> str:
@@ -213,7 +213,7 @@ def test_tls_1_2_is_refused(stage: Stage) -> None:
 
 def test_a_bundle_at_the_limit_passes_and_a_larger_one_ends_the_connection(stage: Stage) -> None:
     consumer = stage.center(CONSUMER_NAME, "consumer-1")
-    consumer.subscribe("$share/group/census/1/up/+")
+    consumer.subscribe(consumer_subscription("group"))
     device = stage.device(ONE)
     assert device.publish(up_topic(ONE), bytes(BUNDLE_BYTES_MAX)) == "Success"
     assert len(consumer.next_message()[1]) == BUNDLE_BYTES_MAX
@@ -236,8 +236,8 @@ def test_a_device_revoked_later_is_refused_after_a_reload(stage: Stage) -> None:
 
 def test_a_stranger_in_a_group_of_a_guessed_name_draws_nothing_off(stage: Stage) -> None:
     consumer = stage.center(CONSUMER_NAME, "consumer-1")
-    consumer.subscribe("$share/center-7f3a/census/1/up/+")  # as `init` draws it
-    stage.device(OTHER).subscribe("$share/center/census/1/up/+")  # 2.0.11 grants any group to anyone
+    consumer.subscribe(consumer_subscription("center-7f3a"))  # as `init` draws it
+    stage.device(OTHER).subscribe(consumer_subscription("center"))  # 2.0.11 grants any group to anyone
     device = stage.device(ONE)
     for number in range(6):
         device.publish(up_topic(ONE), bytes([number]))
