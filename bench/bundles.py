@@ -19,7 +19,7 @@ from bench.questionnaires import Questionnaires
 from bench.sealing import SteppedDevice
 from demo.processes import wait_until
 from edge_agent.mqtt.bound_client import broker_tls_context
-from sync_protocol.topics import CONSUMER_SUBSCRIPTION, up_topic
+from sync_protocol.topics import consumer_subscription, up_topic
 
 _RECORD: Final = struct.Struct(">16sI")
 _SESSION_SECONDS: Final = 3600
@@ -87,7 +87,7 @@ def reserve_sessions(center: BenchCenter, client_ids: Sequence[str]) -> None:
         with _Connection(
             center.files.configuration.broker.center_port, client_id, center_tls(center.files, "consumer"), properties
         ) as connection:
-            connection.subscribe(CONSUMER_SUBSCRIPTION)
+            connection.subscribe(consumer_subscription(center.files.configuration.consumer.group))
 
 
 def publish_all(center: BenchCenter, devices: Sequence[BenchDevice], sent: Sequence[SentBundle]) -> None:

@@ -38,7 +38,7 @@ SIZES: Final = {
         floor_envelopes=4_872,
         straightforward_envelopes=1_500,
         devices=24,
-        wire_questionnaires=60,
+        wire_questionnaires=30,
         wire_backlog=600,
         idle_seconds=24.0,
     ),

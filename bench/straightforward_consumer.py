@@ -29,7 +29,7 @@ from sync_protocol.envelope import parse_envelope
 from sync_protocol.identity import read_device_certificate
 from sync_protocol.keys import VerifyingKey
 from sync_protocol.statement import DEVICE_CERTIFICATE, parse_statement
-from sync_protocol.topics import CONSUMER_SUBSCRIPTION
+from sync_protocol.topics import consumer_subscription
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS questionnaire (
@@ -117,7 +117,7 @@ async def consume(files: CenterFiles, store: Store, count: int) -> None:
     wait_for_go()
     stored = 0
     async with client:
-        await client.subscribe(CONSUMER_SUBSCRIPTION, qos=1)
+        await client.subscribe(consumer_subscription(files.configuration.consumer.group), qos=1)
         async for message in client.messages:
             if not isinstance(message.payload, bytes):
                 continue
