@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from central_broker.configuration_check import Mistake, check_text, default_of
-from central_broker.configuration_schema import FILE_NAME, KEYS, SECTIONS, Key, Kind, Value
+from central_broker.configuration_schema import CENTER_DEFAULT, FILE_NAME, KEYS, SECTIONS, Key, Kind, Value
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def parse_configuration(text: str, center: Path) -> Configuration:
     values, mistakes = check_text(text, center)
     if mistakes:
         raise ConfigurationError(center / FILE_NAME, mistakes)
-    _fill_in(values)
+    _fill_in(values, center)
     return Configuration(
         center=center,
         database=_section(DatabaseConfiguration, values["database"]),
@@ -152,11 +152,13 @@ def parse_configuration(text: str, center: Path) -> Configuration:
     )
 
 
-def _fill_in(values: dict[str, dict[str, object]]) -> None:
+def _fill_in(values: dict[str, dict[str, object]], center: Path) -> None:
     """Give what was left "" its place below the directories."""
     directories = cast("dict[str, Path]", values["directories"])
     state, secrets = directories["state"], directories["secrets"]
-    values["database"]["url"] = values["database"]["url"] or f"sqlite:///{state / 'census.sqlite3'}"
+    # Installed, the services' users may write to the database's folder, and not where the authority's records are.
+    place = state / "database" if center == CENTER_DEFAULT else state
+    values["database"]["url"] = values["database"]["url"] or f"sqlite:///{place / 'census.sqlite3'}"
     places = {
         "authority": state / "tls" / "root.pem",
         "consumer_certificate": state / "tls" / "consumer.pem",

@@ -68,7 +68,7 @@ def check_text(text: str, center: Path) -> tuple[dict[str, dict[str, object]], t
 
 
 def default_of(key: Key, center: Path) -> Value:
-    """The key's default, which for places depends on whether the center is installed in /etc or on its own."""
+    """The key's default, which for directories depends on whether the center is installed in /etc or on its own."""
     return key.installed if key.installed and center == CENTER_DEFAULT else key.default
 
 

@@ -66,10 +66,9 @@ KEYS: Final[tuple[Key, ...]] = (
         "url",
         Kind.DATABASE,
         "",
-        'SQLite file or PostgreSQL. "" is sqlite:///STATE/census.sqlite3 in the state directory; PostgreSQL is '
+        'SQLite file or PostgreSQL. "" is the SQLite file census.sqlite3 in the state directory (for a center in '
+        f"{CENTER_DEFAULT}: in its folder database, where the services may write); PostgreSQL is "
         "postgresql://USER@HOST/DATABASE, with its password in ~/.pgpass or by peer authentication, never here.",
-        # In a folder of its own: the services' users may write there, and not where the authority's records are.
-        installed="sqlite:////var/lib/census-center/database/census.sqlite3",
     ),
     Key(
         "directories",
