@@ -83,10 +83,11 @@ print(json.load(sys.stdin)[0]["state"])')" = synchronised"""
 
 def _newest(machine: SystemdMachine) -> int:
     rows = json.loads(machine.shell("edge-agent queue list --rows 1 --json", user="looker"))
-    return int(rows[0]["sequence"])
+    return int(rows[0]["sequence"]) if rows else 0
 
 
 def test_questionnaires_of_the_command_and_of_the_drop_folder_are_committed(machine: SystemdMachine) -> None:
+    last = _newest(machine) + 2
     _submit(machine, "by-command")
     machine.shell(
         """
@@ -97,14 +98,12 @@ def test_questionnaires_of_the_command_and_of_the_drop_folder_are_committed(mach
         """,
         user="enumerator",
     )
-    _wait_until_committed(machine, 2)
+    _wait_until_committed(machine, last)
     events = machine.shell("journalctl --unit=edge-agent CENSUS_EVENT=committed --output=json").splitlines()
-    assert max(int(json.loads(event)["CENSUS_LAST_SEQUENCE"]) for event in events) == 2
-    machine.wait_for(
-        "systemctl status edge-agent | grep --fixed-strings 'Status: \"0 waiting for their receipt, 2 syn'"
-    )
+    assert max(int(json.loads(event)["CENSUS_LAST_SEQUENCE"]) for event in events) == last
+    machine.wait_for("systemctl status edge-agent | grep --quiet 'Status: .0 waiting for their receipt, [1-9]'")
     document = json.loads(machine.shell("central-broker completeness --json", user="census-office"))
-    assert [(row["sealed"], row["committed"]) for row in document["devices"]] == [(2, 2)]
+    assert [(row["sealed"], row["committed"]) for row in document["devices"]] == [(last, last)]
 
 
 def test_each_user_gets_to_his_own_part_only(machine: SystemdMachine) -> None:
