@@ -1,9 +1,8 @@
 """The head mirror: a small file beside the queue that remembers how far the chain reached.
 
-If the queue is ever put back to an older state (a restored copy, a lost write-ahead log), the mirror is ahead of
-it, and the next epoch begins.
-Two slots are written in turn, each with its own checksum, so that a torn write leaves the other one: the slot that
-is known to be on disk is not written again before the other one is there, too.
+If the queue is ever put back to an older state (a restored copy, a lost write-ahead log), the mirror is ahead of it,
+and the next epoch begins. Two slots are written in turn, each with its own checksum, so that a torn write leaves the
+other one: the slot that is known to be on disk is not written again before the other one is there, too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The queue: one SQLite file with one connection.
 
 One connection only, held under a lock file, because SQLite before 3.51.3 can corrupt a write-ahead log that two
-connections reset. The
-store belongs to the thread that uses it, whichever that is, one at a time.
+connections reset. The store belongs to the thread that uses it, whichever that is, one at a time.
 """
 
 from __future__ import annotations
