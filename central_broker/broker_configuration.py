@@ -197,17 +197,12 @@ def next_steps(files: BrokerFiles) -> Sequence[str]:
     """What a person does next, a line each."""
     if not files.restart_needed:
         return (
-            "systemctl reload mosquitto     (or send SIGHUP to it)",
-            "systemctl restart mosquitto    if a revoked device is connected now: only this ends its connection",
+            "systemctl reload census-broker     (the installed units do it by themselves; or send it SIGHUP)",
+            "systemctl restart census-broker    if a revoked device is connected now: only this ends its connection",
         )
     return (
         f"by hand:     mosquitto -c {files.configuration}",
-        "as service:  systemctl edit mosquitto, and write there (the empty ExecStart= is meant so):",
-        "               [Service]",
-        "               ExecStart=",
-        f"               ExecStart=/usr/sbin/mosquitto -c {files.configuration}",
-        "               LimitNOFILE=65536",
-        "             then: systemctl restart mosquitto",
+        "as service:  systemctl restart census-broker    (with LimitNOFILE=65536, if the unit is your own)",
     )
 
 

@@ -240,7 +240,9 @@ def create_center(files: CenterFiles, now: int) -> AuthorityRecord:
     # Below it lies the SQLite database, with people's answers: open to the services' group, and to nobody else.
     files.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     (files.state / "tls").mkdir(exist_ok=True)
-    make_private_directory(files.configuration.directories.secrets)
+    # An installation may have made it, for the services to pass through; the folders below it are private in any case.
+    if not files.configuration.directories.secrets.exists():
+        make_private_directory(files.configuration.directories.secrets)
     record, secrets = create_authority(os.urandom, now)
     for secret in secrets:
         files.keep(secret)
@@ -257,5 +259,6 @@ def _create_tls(files: CenterFiles, tls: TlsAuthority) -> None:
     for purpose, common_name in (("consumer", CONSUMER_NAME), ("receipts", PUBLISHER_NAME)):
         key = new_tls_key()
         certificate = issue_client_certificate(tls.center, key.public_key(), common_name)
-        write_durably(files.configuration.directories.secrets / purpose / "tls.key", key_to_pem(key), mode=0o600)
+        place = files.configuration.directories.secrets / purpose / "tls.key"
+        write_durably(place, key_to_pem(key), mode=0o600, for_folder_owner=True)
         write_durably(files.certificate(purpose), to_pem(certificate))

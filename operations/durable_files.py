@@ -9,14 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write the file whole: passing name, fsync, rename, fsync of the directory. The mode holds from the first byte."""
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644, for_folder_owner: bool = False) -> None:
+    """Write the file whole: passing name, fsync, rename, fsync of the directory. The mode holds from the first byte.
+
+    `for_folder_owner`: what root writes is given to whom the folder belongs to, who could not read it otherwise.
+    """
     passing = path.with_name(f".{path.name}.{os.getpid()}.part")
     passing.unlink(missing_ok=True)
     descriptor = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            if for_folder_owner and os.geteuid() == 0:
+                folder = path.parent.stat()
+                os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

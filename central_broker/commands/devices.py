@@ -224,6 +224,7 @@ def devices_standing(center: CenterContext, device: str, standing: str, as_json:
     if changed:
         print_line("Devices learn of it from the receipt publisher.")
     if reload:
-        print_line("Now: systemctl reload mosquitto; or restart it, if the device is connected at this moment.")
+        print_line("The broker must read it: systemctl reload census-broker (the installed units do it by themselves).")
+        print_line("Restart it instead, if the device may be connected at this moment.")
     elif involved:
         print_line("The broker's list of revocations is written by `central-broker broker`.")

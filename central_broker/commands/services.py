@@ -52,7 +52,7 @@ Needs of all secrets only those in secrets/consumer. Stop with SIGTERM: the batc
 def consume(center: CenterContext, processes: int | None, instance: str) -> None:
     """Take envelopes from the broker into the census database: verify, open, commit, and only then acknowledge."""
     configuration = center.configuration()
-    _configure(configuration, "census-consume")
+    _configure(configuration, "census-consumer")
     files = center.files(configuration)
     secrets = files.recipient_keys()
     trust = files.trust()
