@@ -19,7 +19,7 @@ from bench.questionnaires import Questionnaires
 from bench.sealing import SteppedDevice
 from demo.processes import wait_until
 from edge_agent.mqtt.bound_client import broker_tls_context
-from sync_protocol.topics import CONSUMER_SUBSCRIPTION, up_topic
+from sync_protocol.topics import consumer_subscription, up_topic
 
 _RECORD: Final = struct.Struct(">16sI")
 _SESSION_SECONDS: Final = 3600
@@ -82,10 +82,12 @@ def read_bundles(path: Path) -> Iterator[SentBundle]:
 def reserve_sessions(center: BenchCenter, client_ids: Sequence[str]) -> None:
     """Let the broker know these consumers, so that it keeps for them what is published while they are away."""
     for client_id in client_ids:
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.SessionExpiryInterval = _SESSION_SECONDS
-        with _Connection(center.files.configuration.broker.center_port, client_id, center_tls(center.files, "consumer"), properties) as connection:
-            connection.subscribe(CONSUMER_SUBSCRIPTION)
+        with _Connection(
+            center.files.configuration.broker.center_port, client_id, center_tls(center.files, "consumer"), properties
+        ) as connection:
+            connection.subscribe(consumer_subscription(center.files.configuration.consumer.group))
 
 
 def publish_all(center: BenchCenter, devices: Sequence[BenchDevice], sent: Sequence[SentBundle]) -> None:
@@ -108,9 +110,7 @@ def publish_all(center: BenchCenter, devices: Sequence[BenchDevice], sent: Seque
 class _Connection:
     """One client driven by hand."""
 
-    def __init__(
-        self, port: int, client_id: str, tls: ssl.SSLContext, properties: Properties | None = None
-    ) -> None:
+    def __init__(self, port: int, client_id: str, tls: ssl.SSLContext, properties: Properties | None = None) -> None:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5)
         self._client.tls_set_context(tls)
         self._client.max_inflight_messages_set(100)

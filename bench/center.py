@@ -5,6 +5,7 @@ configuration. Databases come and go; the keys stay.
 from __future__ import annotations
 
 import getpass
+import secrets
 import ssl
 import time
 from collections.abc import Sequence
@@ -17,12 +18,12 @@ from central_broker.broker_configuration import write_broker_files
 from central_broker.broker_link import BrokerSettings
 from central_broker.center_files import CenterFiles, create_center
 from central_broker.configuration import load_configuration, sample_configuration
-from central_broker.enrolment import Enrolled, Issuers, enrol, revocation_list
+from central_broker.enrolment import Enrolled, Issuers, Refused, enrol, revocation_list
 from central_broker.seed_protection import PassphraseSources
 from central_broker.storage import open_storage
 from central_broker.storage.contract import CertifiedDevice
 from demo.processes import RunningProcess, accepts_connections, free_port
-from edge_agent import provisioning
+from edge_agent import enrolment, provisioning
 from sync_protocol import statement
 from sync_protocol.identity import Role, read_device_certificate
 from sync_protocol.records import encode_record
@@ -88,6 +89,9 @@ class BenchCenter:
             "broker.port": free_port(),
             "broker.center_port": free_port(),
             "broker.user": getpass.getuser(),
+            # A run takes seconds: with the default of a second it would measure the wait for the last receipt.
+            "receipts.interval_milliseconds": 100,
+            "consumer.group": secrets.token_hex(8),
         }
         (folder / "center.toml").write_text(sample_configuration(folder, chosen))
         self.files = open_files(folder)
@@ -99,11 +103,13 @@ class BenchCenter:
 
     def enrol(self, folder: Path, name: str) -> BenchDevice:
         """Make a device's keys in its folder, enrol it, and install the answer there."""
-        request = provisioning.make_request(folder, name=name, role=Role.TABLET)
+        request = enrolment.make_request(folder, name=name, role=Role.TABLET)
         enrolled = enrol(request, files=self.files, storage=self._register, issuers=self._issuers, now=now())
-        if not isinstance(enrolled, Enrolled):
-            raise RuntimeError(enrolled.problem)
-        provisioning.install(folder, encode_record(enrolled.provisioning))
+        match enrolled:
+            case Refused(problem):
+                raise RuntimeError(problem)
+            case Enrolled(provisioning=answer):
+                enrolment.install(folder, encode_record(answer))
         return BenchDevice(folder, provisioning.load(folder))
 
     def prepare_database(self, url: str, devices: Sequence[BenchDevice]) -> None:

@@ -29,9 +29,13 @@ def main() -> None:
     jitter = random.Random().random
     if role == "consumer":
         secrets, trust = files.recipient_keys(), files.trust()
+        configuration = files.configuration
         settings = ConsumerSettings(
             broker_settings(files, "consumer", consumer_id(instance)),
-            receive_maximum=files.configuration.broker.in_flight_max,
+            group=configuration.consumer.group,
+            batch_envelopes=configuration.consumer.batch_envelopes_max,
+            batch_milliseconds=configuration.consumer.batch_wait_milliseconds,
+            receive_maximum=configuration.broker.in_flight_max,
         )
         wait_for_go()
         with stop_on_signals() as stop:
@@ -39,7 +43,11 @@ def main() -> None:
     else:
         signer = files.receipt_key()
         certificates = [one for one in files.authority().statements() if one.kind == KEY_CERTIFICATE]
-        publisher = PublisherSettings(broker_settings(files, "receipts", f"receipts-{instance}"))
+        publisher = PublisherSettings(
+            broker_settings(files, "receipts", f"receipts-{instance}"),
+            poll_seconds=files.configuration.receipts.interval_milliseconds / 1000,
+            origins_at_once=files.configuration.receipts.batch_origins_max,
+        )
         wait_for_go()
         with stop_on_signals() as stop:
             run_receipt_publisher(

@@ -69,7 +69,10 @@ class EndToEnd:
         """The real consumers and the real receipt publisher."""
         url = database.fresh()
         self._center.prepare_database(url, self._devices)
-        with self._broker(load, [consumer_id(str(number)) for number in range(consumers)]) as broker, ExitStack() as ends:
+        with (
+            self._broker(load, [consumer_id(str(number)) for number in range(consumers)]) as broker,
+            ExitStack() as ends,
+        ):
             working = [self._process(ends, "consumer", url, str(number)) for number in range(consumers)]
             publisher = self._process(ends, "receipts", url, "0")
             watch = ends.enter_context(ReceiptWatch(self._center, self._devices[0]))
@@ -89,7 +92,7 @@ class EndToEnd:
         """The peer, until its last row is committed."""
         url = database.fresh()
         with self._broker(load, [consumer_id("straightforward")]) as broker:
-            arguments = [self._center.folder, url, str(load.envelopes)]
+            arguments: list[str | Path] = [self._center.folder, url, str(load.envelopes)]
             module = "bench.straightforward_consumer"
             with ReadyProcess(module, arguments, self._logs / "straightforward.log") as process:
                 process.wait_for("ready")
@@ -106,7 +109,7 @@ class EndToEnd:
         with ExitStack() as ends:
             working = []
             for share in range(processes):
-                arguments = [self._center.folder, load.path, str(share), str(processes)]
+                arguments: list[str | Path] = [self._center.folder, load.path, str(share), str(processes)]
                 log = self._logs / f"floor-{share}.log"
                 working.append(ends.enter_context(ReadyProcess("bench.floor", arguments, log)))
             for process in working:
@@ -147,7 +150,7 @@ class EndToEnd:
             self._center.stop_broker()
 
     def _process(self, ends: ExitStack, role: str, url: str, instance: str) -> ReadyProcess:
-        arguments = [role, self._center.folder, url, instance]
+        arguments: list[str | Path] = [role, self._center.folder, url, instance]
         log = self._logs / f"{role}-{instance}.log"
         return ends.enter_context(ReadyProcess("bench.center_process", arguments, log))
 
@@ -157,54 +160,79 @@ def measure_end_to_end(folder: Path, size: Size, questionnaires: Questionnaires)
     folder.mkdir(parents=True)
     with BenchCenter(folder / "center") as center, Databases(folder / "databases") as databases:
         bench = EndToEnd(folder, size, questionnaires, center)
-        backlog = bench.load("backlog", size.backlog_envelopes, one_by_one=False)
-        trickle = bench.load("trickle", size.trickle_envelopes, one_by_one=True)
-        floor = bench.load("floor", size.floor_envelopes, one_by_one=False)
-        peer_backlog = bench.load("peer-backlog", size.straightforward_envelopes, one_by_one=False)
-        peer_trickle = bench.load("peer-trickle", size.straightforward_envelopes, one_by_one=True)
-        for name in size.databases:
-            database = databases.get(name)
+        loads = {
+            "backlog": bench.load("backlog", size.backlog_envelopes, one_by_one=False),
+            "trickle": bench.load("trickle", size.trickle_envelopes, one_by_one=True),
+            "floor": bench.load("floor", size.floor_envelopes, one_by_one=False),
+            "peer backlog": bench.load("peer-backlog", size.straightforward_envelopes, one_by_one=False),
+            "peer trickle": bench.load("peer-trickle", size.straightforward_envelopes, one_by_one=True),
+        }
+        for database in databases.both():
             measures: dict[str, Measure] = {
-                "peer backlog": partial(bench.straightforward, peer_backlog, database),
-                "peer trickle": partial(bench.straightforward, peer_trickle, database),
+                name: partial(bench.straightforward, loads[name], database) for name in ("peer backlog", "peer trickle")
             }
             for count in size.process_counts:
-                measures[f"floor {count}"] = partial(bench.floor, floor, database, count)
-                measures[f"backlog {count}"] = partial(bench.product, backlog, database, count)
-                measures[f"trickle {count}"] = partial(bench.product, trickle, database, count)
-            yield from _rows(name, size, take_turns(measures, size.rounds))
+                measures[f"floor {count}"] = partial(bench.floor, loads["floor"], database, count)
+                measures[f"backlog {count}"] = partial(bench.product, loads["backlog"], database, count)
+                measures[f"trickle {count}"] = partial(bench.product, loads["trickle"], database, count)
+            taken = take_turns(measures, size.rounds)
+            for count in size.process_counts:
+                yield from _compared_with_floor(database, count, taken)
+            yield from _compared_with_peer(database, size.process_counts, taken, ("backlog", "trickle"))
+        if size.slow_commits:
+            slow = databases.slow()
+            measures = {"peer backlog": partial(bench.straightforward, loads["peer backlog"], slow)}
+            for count in size.process_counts:
+                measures[f"backlog {count}"] = partial(bench.product, loads["backlog"], slow, count)
+            yield from _compared_with_peer(slow, size.process_counts, take_turns(measures, size.rounds), ("backlog",))
 
 
-def _rows(database: str, size: Size, taken: Mapping[str, Sequence[Sample]]) -> Iterator[Row]:
-    for count in size.process_counts:
-        consumers = "1 consumer" if count == 1 else f"{count} consumers"
-        backlog, trickle, floor = taken[f"backlog {count}"], taken[f"trickle {count}"], taken[f"floor {count}"]
-        copy = "COPY" if database == "PostgreSQL" else "executemany"
-        yield Row(
-            f"{database}, {consumers}, backlog",
-            middle_rate(backlog),
-            "/s",
-            peer=f"floor: {count} × cryptography, then raw {copy}",
-            peer_figure=middle_rate(floor),
-            ratio=middle_ratio(backlog, floor),
-            aim=_FLOOR_AIM,
-            cpu_microseconds=middle_cpu(backlog),
-        )
-        for name, samples in (("backlog", backlog), ("trickle", trickle)):
-            peer = taken[f"peer {name}"]
+def _consumers(count: int) -> str:
+    return "1 consumer" if count == 1 else f"{count} consumers"
+
+
+def _compared_with_floor(database: Database, count: int, taken: Mapping[str, Sequence[Sample]]) -> Iterator[Row]:
+    backlog, floor, peer = taken[f"backlog {count}"], taken[f"floor {count}"], taken["peer backlog"]
+    yield Row(
+        f"{database.name}, {_consumers(count)}, backlog",
+        middle_rate(backlog),
+        "/s",
+        peer=f"floor: {count} × cryptography, then raw copy",
+        peer_figure=middle_rate(floor),
+        ratio=middle_ratio(backlog, floor),
+        aim=_FLOOR_AIM,
+        cpu_microseconds=middle_cpu(backlog),
+    )
+    yield Row(
+        f"{database.name}, the floor itself, {count} × cryptography",
+        middle_rate(floor),
+        "/s",
+        peer="straightforward consumer, backlog",
+        peer_figure=middle_rate(peer),
+        ratio=middle_ratio(floor, peer),
+        cpu_microseconds=middle_cpu(floor),
+        note="the most that is possible",
+    )
+
+
+def _compared_with_peer(
+    database: Database, counts: Sequence[int], taken: Mapping[str, Sequence[Sample]], loads: Sequence[str]
+) -> Iterator[Row]:
+    for load in loads:
+        peer = taken[f"peer {load}"]
+        for count in counts:
+            samples = taken[f"{load} {count}"]
             yield Row(
-                f"{database}, {consumers}, {name}",
+                f"{database.name}, {_consumers(count)}, {load}",
                 middle_rate(samples),
                 "/s",
-                peer=f"straightforward consumer, {name}",
+                peer=f"straightforward consumer, {load}",
                 peer_figure=middle_rate(peer),
                 ratio=middle_ratio(samples, peer),
-                aim=_PEER_AIM if name == "backlog" else None,
+                aim=_PEER_AIM if load == "backlog" else None,
                 cpu_microseconds=middle_cpu(samples),
             )
-    for name in ("backlog", "trickle"):
-        peer = taken[f"peer {name}"]
-        what = f"{database}, the straightforward consumer itself, {name}"
+        what = f"{database.name}, the straightforward consumer itself, {load}"
         yield Row(what, middle_rate(peer), "/s", cpu_microseconds=middle_cpu(peer))
 
 

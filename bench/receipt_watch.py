@@ -20,9 +20,7 @@ class ReceiptWatch:
     def __init__(self, center: BenchCenter, device: BenchDevice) -> None:
         material = device.provisioned
         self._newest: dict[str, bytes] = {}
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=device.name.hex(), protocol=paho.MQTTv5
-        )
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=device.name.hex(), protocol=paho.MQTTv5)
         self._client.tls_set_context(
             broker_tls_context(material.tls_authority, material.tls_certificate, material.tls_key)
         )
@@ -35,8 +33,12 @@ class ReceiptWatch:
         """Wait until the newest receipts together say of so many envelopes what became of them; raises when any of
         them is held.
         """
-        wait_until(lambda: self.receipted() >= count, f"{count} receipted", timeout_seconds=timeout_seconds,
-                   evidence=lambda: f"{self.receipted()} are")
+        wait_until(
+            lambda: self.receipted() >= count,
+            f"{count} receipted",
+            timeout_seconds=timeout_seconds,
+            evidence=lambda: f"{self.receipted()} are",
+        )
 
     def receipted(self) -> int:
         """How many envelopes the newest receipts cover."""

@@ -31,7 +31,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Row:
-    """`ratio` is figure / peer, the median over rounds that measured both in turn; CPU in µs an item, by who spent it."""
+    """`ratio` is figure / peer, the median over rounds that measured both in turn; CPU in µs an item, by spender."""
 
     what: str
     figure: float

@@ -20,10 +20,10 @@ from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.stepper import Stepper
 from edge_agent.queue.mirror import FileHeadMirror
 from edge_agent.queue.store import QueueStore
-from sync_protocol.content import Questionnaire
+from sync_protocol.content import Metadata, Questionnaire
 from sync_protocol.domains import NAME_BYTES
 from sync_protocol.keys import SIGNATURE_BYTES, SIGNING_PUBLIC_KEY_BYTES
-from sync_protocol.limits import BUNDLE_BYTES_MAX
+from sync_protocol.limits import BUNDLE_BYTES_MAX, CONTENT_BUCKET_BYTES
 
 _TIME: Final = 1_633_000_000_000_000
 _LINK: Final = "bench"
@@ -111,12 +111,17 @@ class SteppedDevice:
         self.close()
 
 
+def _stub_content(_metadata: Metadata, _body: bytes) -> bytes:
+    return bytes(CONTENT_BUCKET_BYTES)
+
+
 @contextmanager
 def stubbed_device(folder: Path) -> Iterator[SteppedDevice]:
-    """A device that seals with stubs: everything but the cryptography is the product's."""
+    """A device that seals with stubs (a household's content fills one bucket): all but the sealing is the product's."""
     identity = DeviceIdentity(bytes(NAME_BYTES), StubSigner(), bytes(SIGNING_PUBLIC_KEY_BYTES))
     # The recipient comes out of a signed statement, which a stub has none of: only here it is put in its place.
     with (
+        mock.patch("edge_agent.engine.chain.encode_content", _stub_content),
         mock.patch("edge_agent.engine.identity.Beliefs.recipient", StubRecipient()),
         SteppedDevice(folder, identity, ()) as device,
     ):

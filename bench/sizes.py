@@ -11,6 +11,7 @@ class Size:
     """Rounds are repetitions of every pair; the rest are numbers of questionnaires, and seconds."""
 
     rounds: int
+    submit_rounds: int
     submits: int
     socket_submits: int
     backlog_envelopes: int
@@ -22,40 +23,45 @@ class Size:
     wire_backlog: int
     idle_seconds: float
     process_counts: tuple[int, ...] = (1, 2)
-    databases: tuple[str, ...] = ("SQLite", "PostgreSQL")
+    slow_commits: bool = True
     start_rounds: int = 5
 
 
 SIZES: Final = {
     "full": Size(
         rounds=3,
-        submits=600,
-        socket_submits=600,
+        submit_rounds=15,
+        submits=150,
+        socket_submits=150,
         backlog_envelopes=9_744,
         trickle_envelopes=2_500,
         floor_envelopes=4_872,
         straightforward_envelopes=1_500,
         devices=24,
-        wire_questionnaires=60,
+        wire_questionnaires=30,
         wire_backlog=600,
         idle_seconds=24.0,
     ),
     "quick": Size(
         rounds=1,
-        submits=200,
-        socket_submits=200,
-        backlog_envelopes=2_400,
-        trickle_envelopes=600,
-        floor_envelopes=1_200,
-        straightforward_envelopes=300,
-        devices=8,
-        wire_questionnaires=10,
-        wire_backlog=120,
-        idle_seconds=5.0,
+        submit_rounds=3,
+        submits=50,
+        socket_submits=50,
+        backlog_envelopes=1_200,
+        trickle_envelopes=300,
+        floor_envelopes=600,
+        straightforward_envelopes=150,
+        devices=4,
+        wire_questionnaires=4,
+        wire_backlog=60,
+        idle_seconds=3.0,
+        process_counts=(1,),
+        slow_commits=False,
         start_rounds=1,
     ),
     "tiny": Size(
         rounds=1,
+        submit_rounds=1,
         submits=5,
         socket_submits=5,
         backlog_envelopes=40,
@@ -67,6 +73,7 @@ SIZES: Final = {
         wire_backlog=5,
         idle_seconds=0.5,
         process_counts=(1,),
+        slow_commits=False,
         start_rounds=1,
     ),
 }

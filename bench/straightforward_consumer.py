@@ -29,7 +29,7 @@ from sync_protocol.envelope import parse_envelope
 from sync_protocol.identity import read_device_certificate
 from sync_protocol.keys import VerifyingKey
 from sync_protocol.statement import DEVICE_CERTIFICATE, parse_statement
-from sync_protocol.topics import CONSUMER_SUBSCRIPTION
+from sync_protocol.topics import consumer_subscription
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS questionnaire (
@@ -103,7 +103,7 @@ async def consume(files: CenterFiles, store: Store, count: int) -> None:
     devices = load_devices(files)
     secrets = {secret.name: secret for secret in files.recipient_keys()}
     broker = files.configuration.broker
-    properties = Properties(PacketTypes.CONNECT)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
     properties.SessionExpiryInterval = _SESSION_SECONDS
     client = aiomqtt.Client(
         broker.center_address,
@@ -117,7 +117,7 @@ async def consume(files: CenterFiles, store: Store, count: int) -> None:
     wait_for_go()
     stored = 0
     async with client:
-        await client.subscribe(CONSUMER_SUBSCRIPTION, qos=1)
+        await client.subscribe(consumer_subscription(files.configuration.consumer.group), qos=1)
         async for message in client.messages:
             if not isinstance(message.payload, bytes):
                 continue

@@ -11,13 +11,12 @@ from typing import Any, Final
 
 from bench.center import BenchCenter
 from bench.process_figures import precise_cpu_seconds
-from bench.questionnaires import FORM, FORM_VERSION, Questionnaires
+from bench.questionnaires import Questionnaires
 from bench.rows import Aim, Judged, Row, Sample, middle_cpu, middle_rate, middle_ratio, take_turns
 from bench.sealing import SteppedDevice, stubbed_device
 from bench.sizes import Size
-from bench.tablet import Tablet
+from bench.tablet import Tablet, submit_request
 from edge_agent.queue.intake.local_protocol import LocalClient
-from edge_agent.queue.intake.submit_socket import SUBMIT
 from sync_protocol.content import Questionnaire, cut, encode_content
 from sync_protocol.envelope import NO_ID, seal_envelope
 from sync_protocol.identity import read_recipient_key
@@ -100,7 +99,7 @@ def _stepped(
                 "stubbed": lambda: _one_by_one(stubbed, questionnaires.take(size.submits)),
                 "sealing": lambda: _one_by_one(sealing, questionnaires.take(size.submits)),
             },
-            size.rounds + 2,
+            size.submit_rounds,
         )
     for name, what, aim in (
         ("stubbed", "durable submits, one by one, without the sealing cost", _SUBMITS_AIM),
@@ -130,7 +129,7 @@ def _through_the_socket(
                     "one": lambda: _ask(client, tablet.pid, questionnaires.take(count), 1),
                     "many": lambda: _ask(client, tablet.pid, questionnaires.take(count), _IN_FLIGHT),
                 },
-                size.rounds,
+                size.submit_rounds,
             )
     yield _row("submits through the daemon's socket, one waiting for each", taken["one"], taken["disk"], None)
     yield _row(f"submits through the daemon's socket, {_IN_FLIGHT} in flight", taken["many"], taken["disk"], None)
@@ -143,13 +142,7 @@ def _ask(client: LocalClient, pid: int, questionnaires: Sequence[Questionnaire],
         if waiting == in_flight:
             _check(client.receive())
             waiting -= 1
-        request = {
-            "request": SUBMIT,
-            "form": FORM,
-            "form_version": FORM_VERSION,
-            "instance_id": questionnaire.instance_id,
-        }
-        client.send(request, questionnaire.body)
+        client.send(submit_request(questionnaire), questionnaire.body)
         waiting += 1
     for _ in range(waiting):
         _check(client.receive())

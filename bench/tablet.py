@@ -6,14 +6,18 @@ import json
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench.center import BenchDevice
+from bench.center import BenchCenter, BenchDevice
+from bench.questionnaires import FORM, FORM_VERSION
+from bench.ready_process import ReadyProcess
 from demo.processes import RunningProcess
 from edge_agent.queue.intake.local_protocol import CONTROL_SOCKET_NAME, SUBMIT_SOCKET_NAME, LocalClient, connected
+from edge_agent.queue.intake.submit_socket import SUBMIT
+from sync_protocol.content import Questionnaire
 
 _PROGRAM: Final = Path(sys.executable).parent / "edge-agent"
 
@@ -32,11 +36,16 @@ class Tablet:
 
     def start(self) -> None:
         """Start the daemon and wait until it takes questionnaires."""
-        environment = {"EDGE_AGENT_CONFIGURATION": str(self._configuration)}
-        self.process = RunningProcess(
-            [_PROGRAM, "run"], log=self._folder / "edge-agent.log", environment=environment
-        )
+        # An empty value means: compiled modules may be kept, as an installation has them.
+        environment = {"EDGE_AGENT_CONFIGURATION": str(self._configuration), "PYTHONDONTWRITEBYTECODE": ""}
+        self.process = RunningProcess([_PROGRAM, "run"], log=self._folder / "edge-agent.log", environment=environment)
         self.process.wait_until(self._listens, "the daemon takes questionnaires")
+
+    def wait_until_connected(self) -> None:
+        """Wait for the log to say so: asking the daemon would make it work."""
+        if self.process is None:
+            raise RuntimeError("the daemon is not started")
+        self.process.wait_for_log("connected to the broker")
 
     @property
     def pid(self) -> int:
@@ -100,3 +109,35 @@ class Tablet:
             # A JSON text, number or list of texts is TOML too.
             lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in keys.items())]
         self._configuration.write_text("\n".join(lines) + "\n")
+
+
+def submit_request(questionnaire: Questionnaire) -> dict[str, Any]:
+    """What a form program sends before the body."""
+    return {
+        "request": SUBMIT,
+        "form": FORM,
+        "form_version": FORM_VERSION,
+        "instance_id": questionnaire.instance_id,
+    }
+
+
+def submit(tablet: Tablet, questionnaires: Sequence[Questionnaire]) -> None:
+    """Hand over questionnaires as a form program does, one after the other."""
+    with tablet.submit_socket() as client:
+        for one in questionnaires:
+            answer = client.ask(submit_request(one), one.body)
+            if not answer["ok"]:
+                raise RuntimeError(f"the daemon refused a questionnaire: {answer}")
+
+
+def start_center_process(role: str, center: BenchCenter, url: str, folder: Path) -> ReadyProcess:
+    """Start a consumer ("consumer") or a receipt publisher ("receipts") that works at once; the caller ends it."""
+    arguments: list[str | Path] = [role, center.folder, url, "0"]
+    process = ReadyProcess("bench.center_process", arguments, folder / f"{role}.log")
+    try:
+        process.wait_for("ready")
+        process.go()
+    except BaseException:
+        process.close()
+        raise
+    return process

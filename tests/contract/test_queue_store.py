@@ -329,6 +329,21 @@ def test_a_second_opener_is_told_that_the_queue_is_in_use(store: QueueStore, tmp
     assert ended.returncode == 1 and "QueueBusy" in ended.stderr
 
 
+def test_a_program_that_ignores_the_lock_file_cannot_read_or_write_either(store: QueueStore, tmp_path: Path) -> None:
+    add(store, envelope(1))
+    program = (
+        "import sqlite3, sys; "
+        "sqlite3.connect(sys.argv[1], timeout=0).execute('SELECT count(*) FROM envelope').fetchone()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "queue" / QUEUE_FILE_NAME)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1 and "database is locked" in ended.stderr
+
+
 def test_a_closed_queue_can_be_opened_again(tmp_path: Path) -> None:
     for _ in range(3):
         QueueStore(tmp_path).close()
