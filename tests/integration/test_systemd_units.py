@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from central_broker.configuration import Configuration, parse_configuration
+from central_broker.configuration import parse_configuration
 from central_broker.configuration_schema import CENTER_DEFAULT
 from tests.support.shared_data import PROJECT_FOLDER
 
@@ -140,7 +140,9 @@ def test_systemd_accepts_the_example_as_a_drop_in_of_its_unit(installed: Path, p
     for name in copies:
         folder = _unit(installed, name).with_name(f"{name}.d")
         folder.mkdir()
-        (folder / path.name).write_text(path.read_text().replace("/opt/census-sync/bin", str(installed.parent / "programs")))
+        (folder / path.name).write_text(
+            path.read_text().replace("/opt/census-sync/bin", str(installed.parent / "programs"))
+        )
         finished = _run(
             "systemd-analyze", "verify", "--man=no", "--recursive-errors=no", _unit(installed, name), check=False
         )
@@ -199,7 +201,8 @@ def test_the_services_users_can_reach_what_they_need_of_a_center_and_only_that(i
     """The configuration's defaults and the units name the same places."""
     consumer = _unit(installed, "census-consumer.service").read_text()
     receipts = _unit(installed, "census-receipts.service").read_text()
-    files = load_installed_defaults()
+    files = parse_configuration("", CENTER_DEFAULT)
+    assert parse_configuration('[database]\nurl = ""', CENTER_DEFAULT).database == files.database
     assert files.database.url == f"sqlite:///{files.directories.state}/database/census.sqlite3"
     for unit, other in ((consumer, "receipts"), (receipts, "consumer")):
         assert f"ReadWritePaths=-{files.directories.state}/database\n" in unit
@@ -209,7 +212,3 @@ def test_the_services_users_can_reach_what_they_need_of_a_center_and_only_that(i
     assert f"InaccessiblePaths=-{files.directories.secrets}\n" in backup
     broker = _unit(installed, "census-broker.service").read_text()
     assert f"ExecStart=/usr/sbin/mosquitto -c {files.directories.broker}/mosquitto.conf\n" in broker
-
-
-def load_installed_defaults() -> Configuration:
-    return parse_configuration("", CENTER_DEFAULT)

@@ -1,10 +1,9 @@
-"""The installed units under a real systemd, set up as docs/installation.md says: center, broker and tablet on one machine."""
+"""The installed units under a real systemd, set up as docs/installation.md says: center and tablet on one machine."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -101,7 +100,9 @@ def test_questionnaires_of_the_command_and_of_the_drop_folder_are_committed(mach
     _wait_until_committed(machine, 2)
     events = machine.shell("journalctl --unit=edge-agent CENSUS_EVENT=committed --output=json").splitlines()
     assert max(int(json.loads(event)["CENSUS_LAST_SEQUENCE"]) for event in events) == 2
-    machine.wait_for("systemctl status edge-agent | grep --fixed-strings 'Status: \"0 waiting for their receipt, 2 syn'")
+    machine.wait_for(
+        "systemctl status edge-agent | grep --fixed-strings 'Status: \"0 waiting for their receipt, 2 syn'"
+    )
     document = json.loads(machine.shell("central-broker completeness --json", user="census-office"))
     assert [(row["sealed"], row["committed"]) for row in document["devices"]] == [(2, 2)]
 

@@ -51,7 +51,8 @@ def why_no_machine() -> str | None:
     if not Path("/usr/lib/systemd/systemd").exists():
         return "systemd is not installed"
     if _python() is None:
-        return f"no Python {'.'.join(platform.python_version_tuple()[:2])} outside of home directories, which units cannot see"
+        version = ".".join(platform.python_version_tuple()[:2])
+        return f"there is no Python {version} outside of home directories, which units cannot see"
     return None
 
 
@@ -110,7 +111,9 @@ class SystemdMachine:
         raise NoBootError(f"systemd does not come up here: {self._console.read_text(errors='replace')[-500:].strip()}")
 
     def _process_name(self) -> str:
-        return Path(f"/proc/{self._process.pid}/comm").read_text().strip().replace("systemd-nspaw", "systemd-nspawn")[:14]
+        return (
+            Path(f"/proc/{self._process.pid}/comm").read_text().strip().replace("systemd-nspaw", "systemd-nspawn")[:14]
+        )
 
     def _end(self) -> None:
         if self._process.poll() is None:
