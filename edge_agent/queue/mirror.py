@@ -15,6 +15,7 @@ from typing import Final
 
 from edge_agent.engine.events import ChainPosition
 from edge_agent.engine.store import StoreFault
+from operations.durable_files import sync_directory
 
 MIRROR_FILE_NAME: Final = "head.mirror"
 _SLOT: Final = struct.Struct(">4sIQ32sI")
@@ -36,9 +37,7 @@ class FileHeadMirror:
                 # Its room is taken now, so that a full disk later does not stop it.
                 os.posix_fallocate(self._descriptor, 0, _SLOTS * _SLOT_STRIDE_BYTES)
                 os.fsync(self._descriptor)
-                parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                os.fsync(parent)
-                os.close(parent)
+                sync_directory(directory)
             # What is read may be in the system's memory only: the process before may have ended before it settled.
             os.fdatasync(self._descriptor)
         except OSError as error:
