@@ -55,11 +55,13 @@ Clock = Callable[[], int]
 class ConsumerSettings:
     """How a consumer connects and collects; the client id must be the same at every start of this instance.
 
+    `group` is the center's shared subscription, which nobody else may know (`consumer_subscription`).
     `session_expiry_seconds` is short on purpose: brokers go on giving a dead consumer its share as long as its session
     lives, so it should outlast a restart and little more.
     """
 
     broker: BrokerSettings
+    group: str
     batch_envelopes: int = 200
     batch_milliseconds: int = 100
     session_expiry_seconds: int = 60
@@ -278,7 +280,8 @@ def run_consumer(
 
     The caller closes `storage`.
     """
-    subscription = Subscription(topics.CONSUMER_SUBSCRIPTION, settings.session_expiry_seconds, settings.receive_maximum)
+    topic = topics.consumer_subscription(settings.group)
+    subscription = Subscription(topic, settings.session_expiry_seconds, settings.receive_maximum)
     link = BrokerLink(settings.broker, jitter=jitter, subscription=subscription)
     directories = DirectorySource(storage, trust=trust, secrets=secrets)
     try:

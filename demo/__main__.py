@@ -7,26 +7,19 @@ import json
 import shutil
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 from rich.console import Console
 from rich.live import Live
 
 from demo import balance
-from demo.field import CommandFailed, Device, Field
+from demo.field import CommandFailed, Field
 from demo.households import households
-from demo.processes import DeadlineError, wait_until
+from demo.processes import DeadlineError
+from demo.run import run
 from demo.story import Story
-
-_CHUNK: Final = 5
-_COLLECTION_SECONDS: Final = 16
-"""The field works at its own pace; outages shorter than this show nothing."""
-_DRAIN_SECONDS: Final = 300
 
 
 @click.command()
@@ -101,88 +94,9 @@ def _run(
         field.start()
         story = Story(field, len(bodies))
         with Live(story, console=console, refresh_per_second=4, transient=False):
-            _collect(field, bodies, form, story)
-            story.tell("every questionnaire is accepted; waiting for the last sync marks")
-            field.wait_until_synchronised(timeout_seconds=_DRAIN_SECONDS)
-            story.tell("backing up the census database, which moves the watermark")
-            field.center.ask("backup", "run")
-            _wait_until_purged(field)
-            story.tell("every tablet has purged what the backup has")
+            account = run(field, bodies, form, tell=story.tell)
         console.print()
-        return balance.draw_up(field)
-
-
-def _collect(field: Field, bodies: Sequence[bytes], form: str, story: Story) -> None:
-    """Submit on all tablets at once, while things go wrong at set points of the way."""
-    shares = [bodies[number :: len(field.devices)] for number in range(len(field.devices))]
-    failures: list[BaseException] = []
-
-    def submit(device: Device, share: Sequence[bytes]) -> None:
-        chunks = range(0, len(share), _CHUNK)
-        try:
-            for start in chunks:
-                device.submit(share[start : start + _CHUNK], form=form)
-                time.sleep(_COLLECTION_SECONDS / len(chunks))
-        except (OSError, CommandFailed) as error:
-            failures.append(error)
-
-    def accepted_or_over(due: float) -> Callable[[], bool]:
-        return lambda: (
-            sum(device.accepted for device in field.devices) >= due or not any(thread.is_alive() for thread in threads)
-        )
-
-    threads = [
-        threading.Thread(target=submit, args=(device, share), daemon=True)
-        for device, share in zip(field.devices, shares, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for happens_at, what, happen in _outages(field):
-        wait_until(
-            accepted_or_over(happens_at * len(bodies)),
-            f"{happens_at:.0%} of the questionnaires are accepted",
-            timeout_seconds=_DRAIN_SECONDS,
-        )
-        story.tell(what)
-        happen()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise CommandFailed(f"a tablet refused: {failures[0]}")
-
-
-def _outages(field: Field) -> Iterator[tuple[float, str, Callable[[], None]]]:
-    """Yield when something happens, as a share of all submissions, what, and how."""
-    center = field.center
-
-    def cut_links() -> None:
-        for device in field.devices:
-            device.relay.cut()
-
-    def heal_links() -> None:
-        for device in field.devices:
-            device.relay.heal()
-
-    def kill_broker() -> None:
-        if center.broker is not None:
-            center.broker.kill9()
-
-    yield 0.20, "the link of every tablet is cut", cut_links
-    yield 0.45, "the links are back", heal_links
-    yield 0.55, "the consumer is killed (SIGKILL)", center.consumers[1].kill9
-    yield 0.65, "a consumer is started again", center.start_consumer
-    yield 0.75, "the broker is killed (SIGKILL): it forgets every session and every message", kill_broker
-    yield 0.85, "the broker is started again", center.start_broker
-
-
-def _wait_until_purged(field: Field) -> None:
-    for device in field.devices:
-
-        def all_purged(device: Device = device) -> bool:
-            counts: dict[str, int] = device.status()["envelopes"]
-            return counts["synchronised"] == 0
-
-        wait_until(all_purged, f"{device.name} has purged everything", timeout_seconds=_DRAIN_SECONDS)
+        return account
 
 
 def _read(source: Path) -> Iterator[bytes]:

@@ -90,14 +90,22 @@ class Center:
         self.broker = RunningProcess([program, "-c", self.broker_folder / "mosquitto.conf"], log=log)
         self.broker.wait_until(lambda: accepts_connections(self.port), "the broker accepts connections")
 
-    def start_consumer(self, number: int = 1) -> None:
-        """Start one consumer process."""
+    def start_consumer(self, number: int = 1, *before: str | Path) -> None:
+        """Start one consumer process, without waiting; `before` are words to run it under."""
         log = self.folder / f"consumer-{number}.log"
-        self.consumers[number] = self._start("consume", "--instance", str(number), log=log)
+        self.consumers[number] = self._start("consume", "--instance", str(number), log=log, before=before)
 
-    def start_publisher(self, number: int = 1) -> None:
-        """Start one receipt publisher."""
-        self.publishers[number] = self._start("receipts", log=self.folder / f"receipts-{number}.log")
+    def start_publisher(self, number: int = 1, *before: str | Path) -> None:
+        """Start one receipt publisher, without waiting; `before` are words to run it under."""
+        log = self.folder / f"receipts-{number}.log"
+        self.publishers[number] = self._start("receipts", "--instance", str(number), log=log, before=before)
+
+    def back_up(self) -> None:
+        """Back the census database up, which moves the watermark; on PostgreSQL, tell that the site has done so."""
+        if self.database_url.startswith("sqlite:///"):
+            self.ask("backup", "run")
+        else:
+            self.ask("backup", "record", self.ask("backup", "mark")["clock"])
 
     def close(self) -> None:
         """End everything."""
@@ -105,8 +113,9 @@ class Center:
             if process is not None:
                 process.close()
 
-    def _start(self, *arguments: str, log: Path) -> RunningProcess:
-        return RunningProcess([_PROGRAMS / "central-broker", *arguments], log=log, environment=self._environment)
+    def _start(self, *arguments: str, log: Path, before: Sequence[str | Path]) -> RunningProcess:
+        words = [*before, _PROGRAMS / "central-broker", *arguments]
+        return RunningProcess(words, log=log, environment=self._environment)
 
     def _run(self, *arguments: str | Path) -> str:
         return command("central-broker", *arguments, environment=self._environment)
@@ -150,12 +159,12 @@ class Device:
         self.configuration = folder / "edge-agent.toml"
         self.configuration.write_text(command("edge-agent", "sample-configuration"))
         # Socket paths are short by law of the kernel; deep test folders are not.
-        self._runtime = Path("/tmp") / f"census-{secrets.token_hex(4)}"
+        self.runtime = Path("/tmp") / f"census-{secrets.token_hex(4)}"
         own: dict[str, dict[str, Any]] = {
             "device": {
                 "provisioning_directory": str(folder / "provisioning"),
                 "state_directory": str(folder / "state"),
-                "runtime_directory": str(self._runtime),
+                "runtime_directory": str(self.runtime),
                 "operator_group": "root",
             },
             "broker": {
@@ -174,18 +183,23 @@ class Device:
         self.process: RunningProcess | None = None
         self.accepted = 0
 
-    def start(self) -> None:
-        """Start the daemon and wait until it takes questionnaires."""
+    def launch(self, *before: str | Path) -> RunningProcess:
+        """Start the daemon without waiting; `before` are words to run it under, as `env` is."""
         environment = {"EDGE_AGENT_CONFIGURATION": str(self.configuration)}
         log = self.folder / "edge-agent.log"
-        self.process = RunningProcess([_PROGRAMS / "edge-agent", "run"], log=log, environment=environment)
-        self.process.wait_until(self._listens, f"{self.name} takes questionnaires", timeout_seconds=_START_SECONDS)
+        words = [*before, _PROGRAMS / "edge-agent", "run"]
+        self.process = RunningProcess(words, log=log, environment=environment)
+        return self.process
+
+    def start(self) -> None:
+        """Start the daemon and wait until it takes questionnaires."""
+        self.launch().wait_until(self._listens, f"{self.name} takes questionnaires", timeout_seconds=_START_SECONDS)
 
     def submit(self, bodies: Sequence[bytes], *, form: str = "", keys: Sequence[str] | None = None) -> None:
         """Hand over questionnaires as a form program does; returns when all are accepted. Raises OSError,
         CommandFailed.
         """
-        with connected(self._runtime / SUBMIT_SOCKET_NAME) as client:
+        with connected(self.runtime / SUBMIT_SOCKET_NAME) as client:
             for number, body in enumerate(bodies):
                 key = {"key": keys[number]} if keys is not None else {}
                 client.send({"request": SUBMIT, "form": form, **key}, body)
@@ -194,12 +208,12 @@ class Device:
 
     def status(self) -> dict[str, Any]:
         """Return the daemon's status document; raises OSError while it does not run."""
-        with connected(self._runtime / CONTROL_SOCKET_NAME) as client:
+        with connected(self.runtime / CONTROL_SOCKET_NAME) as client:
             return client.ask({"request": "status"})
 
     def envelopes(self) -> list[dict[str, Any]]:
         """Return everything in the queue, purged envelopes included."""
-        with connected(self._runtime / CONTROL_SOCKET_NAME) as client:
+        with connected(self.runtime / CONTROL_SOCKET_NAME) as client:
             rows: list[dict[str, Any]] = client.ask({"request": "queue-list"})["rows"]
         return rows
 
@@ -212,10 +226,10 @@ class Device:
         if self.process is not None:
             self.process.close()
         self.relay.close()
-        if self._runtime.is_dir():
-            for left in self._runtime.iterdir():
+        if self.runtime.is_dir():
+            for left in self.runtime.iterdir():
                 left.unlink()
-            self._runtime.rmdir()
+            self.runtime.rmdir()
 
     def _count(self, client: LocalClient) -> None:
         answer = client.receive()
@@ -225,7 +239,7 @@ class Device:
 
     def _listens(self) -> bool:
         try:
-            with connected(self._runtime / CONTROL_SOCKET_NAME):
+            with connected(self.runtime / CONTROL_SOCKET_NAME):
                 return True
         except OSError:
             return False

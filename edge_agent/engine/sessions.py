@@ -162,8 +162,9 @@ class OutboundSession:
                 if frames and size > self._link.bundle_bytes_max:
                     # The first envelope comes whatever its size. It gets the next bundle for itself.
                     envelopes = ()
-            if any(envelope.attempts for envelope in envelopes):
-                # What is sent again was lost, and a head may have been lost with it.
+            with_heads = any(frame.type is FrameType.HEAD for frame in frames)
+            if any(envelope.attempts for envelope in envelopes) and not with_heads:
+                # What is sent again was lost, and a head may have been lost with it: the next bundle has them.
                 self._stated = frozenset()
             frames = frames + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]
             if not frames:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from edge_agent import provisioning
+from edge_agent import enrolment, provisioning
 from edge_agent.commands.enrol import user_name
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict
 from edge_agent.commands.status import moment
@@ -92,7 +92,7 @@ def _check_owners(subject: Subject, directory: Path) -> Iterator[Finding]:
     if not state_directory.exists():
         return
     owner = state_directory.stat().st_uid
-    for name in provisioning.FILES:
+    for name in enrolment.FILES:
         path = directory / name
         if path.exists() and path.stat().st_uid != owner:
             problem = f"{path} belongs to {user_name(path.stat().st_uid)}, {state_directory} to {user_name(owner)}"
