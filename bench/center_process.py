@@ -1,4 +1,4 @@
-"""One process of the center under measurement: `python -m bench.center_process ROLE FOLDER DATABASE_URL INSTANCE`.
+"""One process of the center under measurement: `python -m bench.center_process ROLE FOLDER INSTANCE`.
 
 It gets everything ready (imports, keys, database), says "ready", waits for a line on its standard input, then works
 until SIGTERM exactly as the product's service does. So neither starting nor opening sealed keys is measured.
@@ -6,12 +6,14 @@ until SIGTERM exactly as the product's service does. So neither starting nor ope
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
 
 from bench.center import broker_settings, now, open_files
 from bench.consumer_identity import consumer_id
+from bench.ready_process import DATABASE_VARIABLE
 from central_broker.consumer import ConsumerSettings, run_consumer
 from central_broker.receipt_publisher import PublisherSettings, run_receipt_publisher
 from central_broker.stopping import stop_on_signals
@@ -22,9 +24,9 @@ from sync_protocol.statement import KEY_CERTIFICATE
 
 def main() -> None:
     """Be ready, wait, work."""
-    role, folder, url, instance = sys.argv[1:5]
+    role, folder, instance = sys.argv[1:4]
     files = open_files(Path(folder))
-    storage = open_storage(url)
+    storage = open_storage(os.environ[DATABASE_VARIABLE])
     configure_logging(f"bench-{role}", style="text", level="info", sentences={})
     jitter = random.Random().random
     if role == "consumer":

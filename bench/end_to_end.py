@@ -92,9 +92,9 @@ class EndToEnd:
         """The peer, until its last row is committed."""
         url = database.fresh()
         with self._broker(load, [consumer_id("straightforward")]) as broker:
-            arguments: list[str | Path] = [self._center.folder, url, str(load.envelopes)]
+            arguments: list[str | Path] = [self._center.folder, str(load.envelopes)]
             module = "bench.straightforward_consumer"
-            with ReadyProcess(module, arguments, self._logs / "straightforward.log") as process:
+            with ReadyProcess(module, arguments, self._logs / "straightforward.log", database=url) as process:
                 process.wait_for("ready")
                 pids = {"consumer": [process.pid], "broker": [broker]}
                 before = _spent(pids, database)
@@ -150,9 +150,9 @@ class EndToEnd:
             self._center.stop_broker()
 
     def _process(self, ends: ExitStack, role: str, url: str, instance: str) -> ReadyProcess:
-        arguments: list[str | Path] = [role, self._center.folder, url, instance]
+        arguments: list[str | Path] = [role, self._center.folder, instance]
         log = self._logs / f"{role}-{instance}.log"
-        return ends.enter_context(ReadyProcess("bench.center_process", arguments, log))
+        return ends.enter_context(ReadyProcess("bench.center_process", arguments, log, database=url))
 
 
 def measure_end_to_end(folder: Path, size: Size, questionnaires: Questionnaires) -> Iterator[Row]:

@@ -48,11 +48,12 @@ in one transaction without an index (COPY; for SQLite executemany), both times a
 (`bench/straightforward_consumer.py`): aiomqtt, pydantic, one INSERT and one commit an envelope, the same
 cryptography, the same durability, no receipts, nothing held; measured until its last commit.
 
-How far ahead of the straightforward consumer anything can be is bounded by the cryptography, which both do.
-Where a commit takes a fraction of a millisecond, as on this disk, even the floor is less than 8 times as fast
-(the rows that say so), so that the aim cannot be met there. Therefore the same once more with a PostgreSQL whose
-every commit takes 2 ms longer (`commit_delay`), as it does where the log goes to a synchronous replica or to
-network storage, which that of a census database should.
+How far ahead of the straightforward consumer anything can be is bounded by the cryptography, which both do: the
+rows of *the floor itself* say how far. With this disk left alone a commit takes a quarter of a millisecond, and
+even the floor is then only 3 to 5 times as fast; while others keep the disk busy, commits cost more and all
+ratios to this peer grow. Therefore the same once more with a PostgreSQL whose every commit takes 2 ms longer
+(`commit_delay`), as it does where the log goes to a synchronous replica or to network storage, which that of a
+census database should.
 """
 
 _WIRE: Final = """\

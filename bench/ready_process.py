@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+DATABASE_VARIABLE: Final = "BENCH_DATABASE"
 _END_SECONDS: Final = 20
 
 
 class ReadyProcess:
     """A context manager that ends it. Its log goes to a file."""
 
-    def __init__(self, module: str, arguments: Sequence[str | Path], log: Path) -> None:
+    def __init__(self, module: str, arguments: Sequence[str | Path], log: Path, *, database: str = "") -> None:
+        """`database` is an address with a password, and so handed over where other users cannot read it."""
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -23,7 +25,7 @@ class ReadyProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", DATABASE_VARIABLE: database},
                 start_new_session=True,
             )
 

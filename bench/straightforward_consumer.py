@@ -7,6 +7,7 @@ decodes with the same functions, and its commits are as durable; it keeps no hel
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from pydantic import BaseModel
 from bench.center import center_tls, open_files
 from bench.center_process import wait_for_go
 from bench.consumer_identity import consumer_id
+from bench.ready_process import DATABASE_VARIABLE
 from central_broker.center_files import CenterFiles
 from sync_protocol.bundle import FrameType, read_bundle
 from sync_protocol.content import decode_content
@@ -151,8 +153,9 @@ async def consume(files: CenterFiles, store: Store, count: int) -> None:
 
 def main() -> None:
     """Run until ended."""
-    folder, url, count = sys.argv[1:4]
-    asyncio.run(consume(open_files(Path(folder)), open_database(url), int(count)))
+    folder, count = sys.argv[1:3]
+    store = open_database(os.environ[DATABASE_VARIABLE])
+    asyncio.run(consume(open_files(Path(folder)), store, int(count)))
 
 
 if __name__ == "__main__":

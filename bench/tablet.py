@@ -132,8 +132,8 @@ def submit(tablet: Tablet, questionnaires: Sequence[Questionnaire]) -> None:
 
 def start_center_process(role: str, center: BenchCenter, url: str, folder: Path) -> ReadyProcess:
     """Start a consumer ("consumer") or a receipt publisher ("receipts") that works at once; the caller ends it."""
-    arguments: list[str | Path] = [role, center.folder, url, "0"]
-    process = ReadyProcess("bench.center_process", arguments, folder / f"{role}.log")
+    arguments: list[str | Path] = [role, center.folder, "0"]
+    process = ReadyProcess("bench.center_process", arguments, folder / f"{role}.log", database=url)
     try:
         process.wait_for("ready")
         process.go()
