@@ -28,7 +28,7 @@ SENTENCES: Final = {
     "held": "the center holds sequences {sequence} to {last_sequence} of epoch {epoch}: ask it why",
     "purged": "{envelopes} envelopes are purged: the center's backup has them",
     "commit_withdrawn": "the center no longer has {envelopes} envelopes of epoch {epoch}; they are sent again",
-    "purged_but_unlisted": "the center lost {envelopes} of the envelopes {sequence} to {last_sequence}, purged here: call it",
+    "purged_but_unlisted": "the center lost {envelopes} of {sequence} to {last_sequence}, purged here: call it",
     "chain_forked": "the center has another envelope as sequence {sequence} of epoch {epoch}: is this device cloned?",
     "epoch_started": "epoch {epoch} begins: {reason}",
     "receipt_silence": "ALARM: no receipt from the center for {silence_seconds} seconds",

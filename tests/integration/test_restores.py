@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -270,7 +270,7 @@ def clone_of(device: Device, field: Field) -> Device:
     clone.relay = TcpRelay(("127.0.0.1", field.center.port)).start()
     clone.runtime = device.runtime.with_name(f"{device.runtime.name}-clone")
     clone.configuration = folder / device.configuration.name
-    own = {
+    own: dict[str, dict[str, Any]] = {
         "device": {
             "provisioning_directory": str(folder / "provisioning"),
             "state_directory": str(folder / "state"),
