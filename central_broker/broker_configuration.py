@@ -20,7 +20,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from central_broker.configuration import BrokerConfiguration
-from central_broker.durable_files import write_durably
 from central_broker.tls_authority import (
     CONSUMER_NAME,
     PUBLISHER_NAME,
@@ -30,6 +29,7 @@ from central_broker.tls_authority import (
     new_tls_key,
     to_pem,
 )
+from operations.durable_files import write_durably
 from sync_protocol.limits import BUNDLE_BYTES_MAX
 from sync_protocol.topics import RECEIPTS_PREFIX, STATEMENTS, UP_PREFIX
 

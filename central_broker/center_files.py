@@ -26,7 +26,6 @@ import msgspec
 
 from central_broker.authority import AuthorityRecord, KeyKind, KeyRecord, KeyState, NewSecret, create_authority
 from central_broker.configuration import Configuration
-from central_broker.durable_files import only_one, sync_directory, write_durably
 from central_broker.seed_protection import (
     SCRYPT_COST_LOG2,
     PassphraseSources,
@@ -48,6 +47,7 @@ from central_broker.tls_authority import (
     new_tls_key,
     to_pem,
 )
+from operations.durable_files import only_one, sync_directory, write_durably
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Trust
 from sync_protocol.keys import RecipientPrivateKey, SigningKey

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from central_broker.configuration_schema import FILE_NAME, table_of
+from central_broker.configuration_schema import CENTER_DEFAULT, FILE_NAME, table_of
 from operations.configuration import (
     ConfigurationError,
     LogConfiguration,
@@ -153,7 +153,9 @@ def _fill_in(values: dict[str, dict[str, Any]], center: Path) -> None:
     for section in values.values():
         section.update({name: center / value for name, value in section.items() if isinstance(value, Path)})
     state, secrets = values["directories"]["state"], values["directories"]["secrets"]
-    values["database"]["url"] = values["database"]["url"] or f"sqlite:///{state / 'census.sqlite3'}"
+    # Installed, the services' users may write to the database's folder, and not where the authority's records are.
+    place = state / "database" if center == CENTER_DEFAULT else state
+    values["database"]["url"] = values["database"]["url"] or f"sqlite:///{place / 'census.sqlite3'}"
     places = {
         "authority": state / "tls" / "root.pem",
         "consumer_certificate": state / "tls" / "consumer.pem",

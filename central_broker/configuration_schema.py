@@ -28,7 +28,8 @@ KEYS: Final[tuple[Key, ...]] = (
         "url",
         DATABASE,
         "",
-        'SQLite file or PostgreSQL. "" is sqlite:///STATE/census.sqlite3 in the state directory; PostgreSQL is '
+        'SQLite file or PostgreSQL. "" is the SQLite file census.sqlite3 in the state directory (for a center in '
+        f"{CENTER_DEFAULT}: in its folder database, where the services may write); PostgreSQL is "
         "postgresql://USER@HOST/DATABASE, with its password in ~/.pgpass or by peer authentication, never here.",
     ),
     Key(
@@ -173,8 +174,6 @@ _TABLE: Final = Table(
 )
 
 _INSTALLED: Final[dict[str, Value]] = {
-    # In a folder of its own: the services' users may write there, and not where the authority's records are.
-    "database.url": "sqlite:////var/lib/census-center/database/census.sqlite3",
     "directories.state": "/var/lib/census-center",
     "directories.secrets": "/var/lib/census-center/secrets",
     "directories.broker": "/etc/mosquitto/census",
@@ -183,5 +182,5 @@ _INSTALLED: Final[dict[str, Value]] = {
 
 
 def table_of(center: Path) -> Table:
-    """The table; its places depend on whether the center is installed in /etc or in a folder of its own."""
+    """The table; its directories depend on whether the center is installed in /etc or in a folder of its own."""
     return _TABLE.with_defaults(_INSTALLED) if center == CENTER_DEFAULT else _TABLE

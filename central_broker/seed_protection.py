@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from central_broker.durable_files import write_durably
+from operations.durable_files import write_durably
 
 MAGIC: Final = b"CNSK"
 VERSION: Final = 1

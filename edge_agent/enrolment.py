@@ -29,6 +29,7 @@ from edge_agent.provisioning import (
     read_secret,
     signing_key,
 )
+from operations.durable_files import write_durably
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Role, device_name
 from sync_protocol.keys import SEED_BYTES
@@ -147,18 +148,8 @@ def _tls_key(directory: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _write(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a file so that after a power cut it is there whole, or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.rename(path)
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.fsync(parent)
-        os.close(parent)
+        write_durably(path, data, mode=mode)
     except OSError as error:
         raise ProvisioningError(
             f"cannot write {path}: {error.strerror}", "run as root; see whether the disk is full or read-only"

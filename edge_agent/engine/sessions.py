@@ -146,7 +146,9 @@ class OutboundSession:
             self._refusals += 1
             self._rest_for = self._refusal_wait(self._refusals)
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
-        notice = Notice("sent", fields) if taken else Notice("send_refused", fields, Level.WARNING)
+        # Heads and statements alone are no news to an operator.
+        quiet = Level.INFO if flight.numbers else Level.DEBUG
+        notice = Notice("sent", fields, quiet) if taken else Notice("send_refused", fields, Level.WARNING)
         return [notice, *(self.proceed(transaction, now) if taken else [])]
 
     def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:

@@ -1,9 +1,8 @@
 """The mailbox link: MQTT over the VPN to the center's broker.
 
 One connection at a time, each with a session of its own in the engine. What the engine gives out is published with
-QoS 1 and settled by the
-broker's answer; what comes in (receipts, statements) goes to the engine. The backlog stays in the queue: this
-holds only what is in flight.
+QoS 1 and settled by the broker's answer; what comes in (receipts, statements) goes to the engine. The backlog stays
+in the queue: this holds only what is in flight.
 """
 
 from __future__ import annotations

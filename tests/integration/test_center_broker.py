@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import getpass
+import signal
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ from central_broker.tls_authority import (
 )
 from sync_protocol.limits import BUNDLE_BYTES_MAX
 from sync_protocol.topics import STATEMENTS, consumer_subscription, receipts_topic, up_topic
-from tests.support.center_broker import RunningBroker, TryingClient, own_user, running_mosquitto, strict_context
+from tests.support.center_broker import TryingClient, strict_context
+from tests.support.mosquitto import Mosquitto, why_no_mosquitto
 from tests.support.processes import free_port
 
-pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
+pytestmark = pytest.mark.skipif(why_no_mosquitto() is not None, reason=str(why_no_mosquitto()))
 
 ONE, OTHER, REVOKED = (bytes([number]) * 16 for number in (1, 2, 3))
 
@@ -43,7 +45,7 @@ class Stage:
     configuration: BrokerConfiguration
     clients: list[TryingClient]
     serials: dict[str, int]
-    broker: RunningBroker | None = None
+    broker: Mosquitto | None = None
 
     def context(self, common_name: str, issuer: TlsIssuer | None = None) -> ssl.SSLContext:
         certificate, key = self.folder / f"{common_name}.crt", self.folder / f"{common_name}.key"
@@ -96,12 +98,13 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         in_flight_max=200,
         queue_messages_max=5_000,
         queue_bytes_max=1 << 28,
-        user=own_user(),
+        user=getpass.getuser(),
     )
     stage = Stage(tmp_path, create_tls_authority(), configuration, [], {})
     (tmp_path / "root.pem").write_bytes(to_pem(stage.tls.root.certificate))
     stage.context(REVOKED.hex())
-    with running_mosquitto(stage.write(REVOKED.hex()), port, center_port) as broker:
+    # The center's listener is the last that mosquitto opens.
+    with Mosquitto(tmp_path, configuration=stage.write(REVOKED.hex()), port=center_port) as broker:
         stage.broker = broker
         yield stage
         for client in stage.clients:
@@ -225,7 +228,7 @@ def test_a_device_revoked_later_is_refused_after_a_reload(stage: Stage) -> None:
     port = stage.configuration.port
     stage.device(ONE).close()
     stage.write(ONE.hex())
-    stage.broker.reload()
+    stage.broker.process.signal(signal.SIGHUP)
     for _ in range(100):  # the signal is handled when the broker comes to it
         if _refusal(stage.client(ONE.hex()), port) != "Success":
             break

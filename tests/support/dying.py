@@ -68,10 +68,13 @@ def main() -> None:
     prepare(moment, int(number))
     sys.argv = [program, *arguments]
     if Path(program).name == "edge-agent":
-        from edge_agent.commands import main as run_program
+        from edge_agent.commands import main as edge_agent
+
+        edge_agent()
     else:
-        from central_broker.commands import main as run_program
-    run_program()
+        from central_broker.commands import main as central_broker
+
+        central_broker()
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from central_broker.configuration_kinds import (
     OPTIONAL_ANY_PATH,
     WORD,
 )
-from central_broker.configuration_schema import CENTER_DEFAULT, KEYS
-from operations.configuration import CHOICE, WHOLE_NUMBER, Kind
+from central_broker.configuration_schema import CENTER_DEFAULT, table_of
+from operations.configuration import Kind
+from tests.support.configuration_tables import assert_table_makes
 
 CENTER = Path("/srv/center")
 
@@ -51,8 +52,7 @@ def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() 
     sections = typing.get_type_hints(Configuration)
     assert sections.pop("center") is Path
     # A path left empty gets its place when the file is read, but for the passphrase's, which then is asked for.
-    types: dict[Kind, set[object]] = {
-        WHOLE_NUMBER: {int},
+    own_types: dict[Kind, set[object]] = {
         WORD: {str},
         DATABASE: {str},
         LISTENING_ADDRESS: {str},
@@ -60,16 +60,7 @@ def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() 
         OPTIONAL_ANY_PATH: {Path, Path | None},
         NAMES: {tuple[str, ...]},
     }
-    for name, section in sections.items():
-        hints = typing.get_type_hints(section)
-        keys = {key.name: key for key in KEYS if key.section == name}
-        assert set(hints) == set(keys)
-        for key in keys.values():
-            if key.kind is CHOICE:
-                assert typing.get_args(hints[key.name]) == key.choices
-            else:
-                assert hints[key.name] in types[key.kind], key.path
-    assert {key.section for key in KEYS} == set(sections)
+    assert_table_makes(sections, table_of(CENTER), own_types)
 
 
 def test_the_sample_loads_as_it_stands_and_chosen_values_count() -> None:

@@ -1,6 +1,5 @@
 """The configuration file: every mistake at once, with line, key and remedy; the sample loads as it stands."""
 
-import dataclasses
 import os
 import typing
 from pathlib import Path
@@ -18,8 +17,9 @@ from edge_agent.configuration import (
     sample_configuration,
 )
 from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS
-from edge_agent.configuration_schema import KEYS, SECTIONS
-from operations.configuration import CHOICE, OPTIONAL_PATH, PATH, TEXT, WHOLE_NUMBER, Kind, Required
+from edge_agent.configuration_schema import KEYS, TABLE
+from operations.configuration import Kind, Required
+from tests.support.configuration_tables import assert_table_makes
 
 MINIMAL = '[broker]\naddress = "10.8.0.1"\n'
 
@@ -55,26 +55,8 @@ def test_the_sample_loads_and_shows_every_default_as_it_is() -> None:
 
 
 def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() -> None:
-    sections = {field.name: field.type for field in dataclasses.fields(Configuration)}
-    assert list(sections) == list(SECTIONS)
-    types: dict[Kind, set[object]] = {
-        WHOLE_NUMBER: {int},
-        TEXT: {str},
-        PATH: {Path},
-        OPTIONAL_PATH: {Path | None},
-        BROKER_ADDRESS: {str},
-        INTERFACE_PATTERNS: {tuple[str, ...]},
-    }
-    for name, section in sections.items():
-        assert isinstance(section, type)
-        hints = typing.get_type_hints(section)
-        keys = {key.name: key for key in KEYS if key.section == name}
-        assert set(hints) == set(keys)
-        for key in keys.values():
-            if key.kind is CHOICE:
-                assert typing.get_args(hints[key.name]) == key.choices
-            else:
-                assert hints[key.name] in types[key.kind], key.path
+    own_types: dict[Kind, set[object]] = {BROKER_ADDRESS: {str}, INTERFACE_PATTERNS: {tuple[str, ...]}}
+    assert_table_makes(typing.get_type_hints(Configuration), TABLE, own_types)
 
 
 def test_every_mistake_is_reported_at_once_in_the_order_of_the_file() -> None:

@@ -110,9 +110,15 @@ def _check_certificate(subject: Subject, device: provisioning.ProvisionedDevice)
         return
     from cryptography import x509
 
-    certificate = x509.load_pem_x509_certificate(device.tls_certificate.read_bytes())
+    # The device's own certificate first, then those that lead from it to the authority.
+    certificate, *between = x509.load_pem_x509_certificates(device.tls_certificate.read_bytes())
     authorities = x509.load_pem_x509_certificates(device.tls_authority.read_bytes())
-    if not any(_issued(certificate, authority) for authority in authorities):
+    last_of_chain = certificate
+    for following in between:
+        if not _issued(last_of_chain, following):
+            break
+        last_of_chain = following
+    if not any(_issued(last_of_chain, authority) for authority in authorities):
         problem = "the TLS certificate was not issued by the authority that came with it"
         yield Finding("certificate", Verdict.PROBLEM, problem, "have the center enrol the device anew")
         return

@@ -1,10 +1,9 @@
 """The local sockets' protocol, for the daemon's side and the commands' side.
 
-A request is one line of JSON; when it has a member `bytes`, so many bytes of body follow at once. Each request
-gets one line of JSON
-back, in the order of the requests; a client may send the next before it has the answer. An answer has `ok`; when
-that is false,
-`problem`, `remedy` and `again` say why, what to do, and whether the same request may succeed later.
+A request is one line of JSON; when it has a member `bytes`, so many bytes of body follow at once. Each request gets
+one line of JSON back, in the order of the requests; a client may send the next before it has the answer. An answer
+has `ok`; when that is false, `problem`, `remedy` and `again` say why, what to do, and whether the same request may
+succeed later.
 """
 
 from __future__ import annotations

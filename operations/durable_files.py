@@ -35,7 +35,17 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644, for_folder_owne
 
 def sync_directory(path: Path) -> None:
     """Make the directory's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file durable that somebody else wrote, and its name."""
+    _sync(path)
+    sync_directory(path.parent)
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -44,7 +54,7 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold a lock file: two enrolments at once would both find a name free. Waits for its turn."""
+    """Hold a lock file: of two enrolments at once, say, both would find a name free. Waits for its turn."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
