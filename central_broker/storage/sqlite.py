@@ -99,7 +99,10 @@ class SqliteStorage(Outbox, Inquiries):
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
-        connection = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)
+        # Opened by one thread and then used by another, never by two at once.
+        connection = sqlite3.connect(
+            self._path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
