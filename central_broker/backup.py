@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from central_broker.durable_files import sync_directory
 from central_broker.storage.contract import Storage
+from operations.durable_files import sync_directory
 
 TIME_MARGIN: Final = timedelta(minutes=10)
 """Taken off a time of day: a batch gets its commit time a little before it becomes visible to a backup, and the clock

@@ -20,7 +20,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from central_broker.configuration import BrokerConfiguration
-from central_broker.durable_files import write_durably
 from central_broker.tls_authority import (
     CONSUMER_NAME,
     PUBLISHER_NAME,
@@ -30,6 +29,7 @@ from central_broker.tls_authority import (
     new_tls_key,
     to_pem,
 )
+from operations.durable_files import write_durably
 from sync_protocol.limits import BUNDLE_BYTES_MAX
 from sync_protocol.topics import RECEIPTS_PREFIX, STATEMENTS, UP_PREFIX
 
@@ -197,17 +197,12 @@ def next_steps(files: BrokerFiles) -> Sequence[str]:
     """What a person does next, a line each."""
     if not files.restart_needed:
         return (
-            "systemctl reload mosquitto     (or send SIGHUP to it)",
-            "systemctl restart mosquitto    if a revoked device is connected now: only this ends its connection",
+            "systemctl reload census-broker     (the installed units do it by themselves; or send it SIGHUP)",
+            "systemctl restart census-broker    if a revoked device is connected now: only this ends its connection",
         )
     return (
         f"by hand:     mosquitto -c {files.configuration}",
-        "as service:  systemctl edit mosquitto, and write there (the empty ExecStart= is meant so):",
-        "               [Service]",
-        "               ExecStart=",
-        f"               ExecStart=/usr/sbin/mosquitto -c {files.configuration}",
-        "               LimitNOFILE=65536",
-        "             then: systemctl restart mosquitto",
+        "as service:  systemctl restart census-broker    (with LimitNOFILE=65536, if the unit is your own)",
     )
 
 

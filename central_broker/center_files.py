@@ -26,7 +26,6 @@ import msgspec
 
 from central_broker.authority import AuthorityRecord, KeyKind, KeyRecord, KeyState, NewSecret, create_authority
 from central_broker.configuration import Configuration
-from central_broker.durable_files import only_one, sync_directory, write_durably
 from central_broker.seed_protection import (
     SCRYPT_COST_LOG2,
     PassphraseSources,
@@ -48,6 +47,7 @@ from central_broker.tls_authority import (
     new_tls_key,
     to_pem,
 )
+from operations.durable_files import only_one, sync_directory, write_durably
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Trust
 from sync_protocol.keys import RecipientPrivateKey, SigningKey
@@ -240,7 +240,9 @@ def create_center(files: CenterFiles, now: int) -> AuthorityRecord:
     # Below it lies the SQLite database, with people's answers: open to the services' group, and to nobody else.
     files.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     (files.state / "tls").mkdir(exist_ok=True)
-    make_private_directory(files.configuration.directories.secrets)
+    # An installation may have made it, for the services to pass through; the folders below it are private in any case.
+    if not files.configuration.directories.secrets.exists():
+        make_private_directory(files.configuration.directories.secrets)
     record, secrets = create_authority(os.urandom, now)
     for secret in secrets:
         files.keep(secret)
@@ -257,5 +259,6 @@ def _create_tls(files: CenterFiles, tls: TlsAuthority) -> None:
     for purpose, common_name in (("consumer", CONSUMER_NAME), ("receipts", PUBLISHER_NAME)):
         key = new_tls_key()
         certificate = issue_client_certificate(tls.center, key.public_key(), common_name)
-        write_durably(files.configuration.directories.secrets / purpose / "tls.key", key_to_pem(key), mode=0o600)
+        place = files.configuration.directories.secrets / purpose / "tls.key"
+        write_durably(place, key_to_pem(key), mode=0o600, for_folder_owner=True)
         write_durably(files.certificate(purpose), to_pem(certificate))

@@ -4,8 +4,9 @@
                              ▲         │ database down: wait, keep the connection alive, acknowledge nothing
                              └─────────┘
 
-Any number of consumer processes share one subscription; each is one thread. Whatever they lose (killed between commit
-and acknowledgement, say) comes again, from the broker or from the edge, and the database knows it.
+While one batch is being committed, on a thread that alone uses the database, the next is verified and opened: waiting
+for the disk costs nothing. Any number of consumer processes share one subscription. Whatever they lose (killed between
+commit and acknowledgement, say) comes again, from the broker or from the edge, and the database knows it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,11 +57,13 @@ Clock = Callable[[], int]
 class ConsumerSettings:
     """How a consumer connects and collects; the client id must be the same at every start of this instance.
 
+    `group` is the center's shared subscription, which nobody else may know (`consumer_subscription`).
     `session_expiry_seconds` is short on purpose: brokers go on giving a dead consumer its share as long as its session
     lives, so it should outlast a restart and little more.
     """
 
     broker: BrokerSettings
+    group: str
     batch_envelopes: int = 200
     batch_milliseconds: int = 100
     session_expiry_seconds: int = 60
@@ -97,6 +101,21 @@ class _Message:
     envelopes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    batch: Batch
+    result: BatchResult
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """Messages whose batch is with the database's thread."""
+
+    messages: Sequence[_Message]
+    recording: Future[_Recorded]
+
+
 class Consumer:
     """Collects messages into batches and brings each into the database; see the module."""
 
@@ -118,23 +137,74 @@ class Consumer:
         self._now = now
         self._stop = stop
         self._alive = alive
+        self._directory: Directory | None = None
         self._log = structlog.get_logger("consumer").bind(client_id=settings.broker.client_id)
 
     def run(self) -> None:
-        """Work until asked to stop; the batch in hand is finished, unless the database cannot take it."""
-        while not self._stop.requested:
-            self._alive()
-            messages = self._collect()
-            if messages and self._bring_in(messages):
-                for message in messages:
-                    self._link.acknowledge(message.received)
-                self._link.pump(0)
+        """Work until asked to stop; batches in hand are finished, unless the database cannot take them."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="database") as database:
+            under_way: _UnderWay | None = None
+            while not self._stop.requested:
+                self._alive()
+                messages = self._collect(_IDLE_SECONDS if under_way is None else 0)
+                following = self._begin(messages, database, busy=under_way is not None) if messages else None
+                if under_way is not None and not self._conclude(under_way, database):
+                    return
+                under_way = following
+            if under_way is not None:
+                self._conclude(under_way, database)
 
-    def _collect(self) -> list[_Message]:
+    def _begin(self, messages: Sequence[_Message], database: ThreadPoolExecutor, *, busy: bool) -> _UnderWay:
+        """Have a batch recorded. While another one is, this one is accepted here at the same time."""
+        if not busy or self._directory is None:
+            return _UnderWay(messages, database.submit(self._accept_and_record, messages))
+        # What the directory says may be as old as the batch before.
+        batch = self._accept(messages, self._directory)
+        return _UnderWay(messages, database.submit(self._record, batch))
+
+    def _conclude(self, under_way: _UnderWay, database: ThreadPoolExecutor) -> bool:
+        """Wait for the commit, then acknowledge; False only when asked to stop while the database is down."""
+        failures = 0
+        recording = under_way.recording
+        while True:
+            while not wait([recording], _IDLE_SECONDS).done:
+                self._link.pump(0)
+            try:
+                recorded = recording.result()
+            except StorageUnavailable as error:
+                delay = min(_STORAGE_RETRY_SECONDS_MAX, _STORAGE_RETRY_SECONDS_FIRST * 2.0 ** min(failures, 8))
+                failures += 1
+                count = len(under_way.messages)
+                self._log.error("database_unavailable", why=str(error), retry_seconds=delay, messages=count)
+                if not self._wait(delay):
+                    return False
+                # Accepted again: the database that answers now may know other devices.
+                recording = database.submit(self._accept_and_record, under_way.messages)
+                continue
+            self._report(under_way.messages, recorded)
+            for message in under_way.messages:
+                self._link.acknowledge(message.received)
+            self._link.pump(0)
+            return True
+
+    def _accept_and_record(self, messages: Sequence[_Message]) -> _Recorded:
+        """Runs on the database's thread."""
+        self._directory = self._directories.current()
+        return self._record(self._accept(messages, self._directory))
+
+    def _record(self, batch: Batch) -> _Recorded:
+        """Runs on the database's thread."""
+        started = time.perf_counter()
+        self._directory = self._directories.current()
+        result = self._storage.commit(batch, decode_whole, self._now())
+        return _Recorded(batch, result, time.perf_counter() - started)
+
+    def _collect(self, idle_seconds: float) -> list[_Message]:
         """Return messages as soon as they are enough for a batch, or the first has waited long enough."""
         messages: list[_Message] = []
         envelopes = 0
-        deadline = time.monotonic() + _IDLE_SECONDS
+        self._link.pump(0)
+        deadline = time.monotonic() + idle_seconds
         while envelopes < self._settings.batch_envelopes:
             if not self._link.received:
                 remaining = deadline - time.monotonic()
@@ -160,25 +230,6 @@ class Consumer:
             return _Message(received, carrier, self._now(), None, 0)
         envelopes = sum(frame.type == FrameType.ENVELOPE for frame in contents.frames)
         return _Message(received, carrier, self._now(), contents, envelopes)
-
-    def _bring_in(self, messages: Sequence[_Message]) -> bool:
-        """Accept and commit; False only when asked to stop while the database is down."""
-        failures = 0
-        while True:
-            try:
-                # Accepted again after a failure: the database that answers now may know other devices.
-                batch = self._accept(messages, self._directories.current())
-                started = time.perf_counter()
-                result = self._storage.commit(batch, decode_whole, self._now())
-            except StorageUnavailable as error:
-                delay = min(_STORAGE_RETRY_SECONDS_MAX, _STORAGE_RETRY_SECONDS_FIRST * 2.0 ** min(failures, 8))
-                failures += 1
-                self._log.error("database_unavailable", why=str(error), retry_seconds=delay, messages=len(messages))
-                if not self._wait(delay):
-                    return False
-                continue
-            self._report(messages, batch, result, time.perf_counter() - started)
-            return True
 
     def _wait(self, seconds: float) -> bool:
         """Keep the connection alive for a while; False when asked to stop. receive_maximum bounds what arrives."""
@@ -223,7 +274,8 @@ class Consumer:
             self._log.warning("ignored", frames=dict(ignored))
         return Batch(envelopes, held, heads, devices)
 
-    def _report(self, messages: Sequence[_Message], batch: Batch, result: BatchResult, seconds: float) -> None:
+    def _report(self, messages: Sequence[_Message], recorded: _Recorded) -> None:
+        batch, result = recorded.batch, recorded.result
         kinds = Counter(outcome.kind for outcome in result.envelopes)
         self._log.info(
             "committed",
@@ -233,7 +285,7 @@ class Consumer:
             heads=len(batch.heads),
             messages=len(messages),
             committed_at=result.committed_at,
-            commit_milliseconds=round(seconds * 1000, 1),
+            commit_milliseconds=round(recorded.seconds * 1000, 1),
         )
         outcomes = (*result.envelopes, *result.held)
         reasons = Counter(one.reason.value for one in outcomes if one.kind is OutcomeKind.HELD and one.reason)
@@ -278,7 +330,8 @@ def run_consumer(
 
     The caller closes `storage`.
     """
-    subscription = Subscription(topics.CONSUMER_SUBSCRIPTION, settings.session_expiry_seconds, settings.receive_maximum)
+    topic = topics.consumer_subscription(settings.group)
+    subscription = Subscription(topic, settings.session_expiry_seconds, settings.receive_maximum)
     link = BrokerLink(settings.broker, jitter=jitter, subscription=subscription)
     directories = DirectorySource(storage, trust=trust, secrets=secrets)
     try:

@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from central_broker.durable_files import write_durably
+from operations.durable_files import write_durably
 
 MAGIC: Final = b"CNSK"
 VERSION: Final = 1
@@ -199,7 +199,8 @@ class SecretDirectory:
             sealed = seal(secret, name, self._known_passphrase(), random=self._random, cost_log2=self._cost_log2)
         else:
             sealed = _systemd_creds("encrypt", name, secret)
-        write_durably(self.file(name), sealed, mode=0o600)
+        # The folder may belong to the user of the one service that needs these keys.
+        write_durably(self.file(name), sealed, mode=0o600, for_folder_owner=True)
         return self.file(name)
 
     def read(self, name: str, *, path: Path | None = None) -> bytes:

@@ -18,9 +18,8 @@ from demo.field import Center, Device, Field
 class DeviceBalance:
     """One tablet's account.
 
-    `sealed` is what its head says, `committed` and `doubled` are counted in the database, `lost` is what was
-    accepted and is nowhere,
-    `marks_equal` counts the sync marks on the tablet that are exactly the database's commit times.
+    `sealed` is what its head says, `committed` and `doubled` are counted in the database, `lost` is what was accepted
+    and is nowhere, `marks_equal` counts the sync marks on the tablet that are exactly the database's commit times.
     """
 
     name: str

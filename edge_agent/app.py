@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from edge_agent import provisioning
@@ -33,7 +34,7 @@ from edge_agent.queue.intake.intake import Intake, IntakeSettings
 from edge_agent.queue.intake.local_protocol import CONTROL_SOCKET_NAME, SUBMIT_SOCKET_NAME, LocalServer
 from edge_agent.queue.intake.submit_socket import SubmitHandler
 from edge_agent.queue.mirror import FileHeadMirror
-from edge_agent.queue.store import QueueStore
+from edge_agent.queue.store import QueueBusy, QueueStore
 from edge_agent.repetition import Repetitions
 from edge_agent.runner import Runner
 from operations.journal import get_logger
@@ -46,6 +47,10 @@ _STATUS_INTERVAL_SECONDS: Final = 2
 
 _PART_PAUSE_SECONDS: Final = 30
 """Before a part that failed is tried again."""
+
+_QUEUE_BUSY_POLL_SECONDS: Final = 0.1
+_QUEUE_BUSY_SECONDS_MAX: Final = 60
+"""A command looks for a moment, `doctor` reads a large queue through; what lasts longer is another daemon."""
 
 _LISTENING_POLL_SECONDS: Final = 0.01
 _LISTENING_SECONDS_MAX: Final = 5
@@ -107,7 +112,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             thread = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="store"))
             state_directory = self._configuration.device.state_directory
-            store = stack.enter_context(await loop.run_in_executor(thread, QueueStore, state_directory))
+            store = stack.enter_context(await _open_queue(state_directory, thread))
             mirror = FileHeadMirror(state_directory)
             stack.callback(mirror.close)
             engine = Engine(self._device.identity, engine_settings(self._configuration), self._randomness)
@@ -234,6 +239,19 @@ class Daemon:
             await self._runner.on_store_thread(self._service.watchdog)
             await asyncio.sleep(interval_seconds)
         await asyncio.Event().wait()
+
+
+async def _open_queue(directory: Path, thread: ThreadPoolExecutor) -> QueueStore:
+    """Open the queue on its thread; raises StoreFault. A command may be looking at it just now: that is waited for."""
+    loop = asyncio.get_running_loop()
+    give_up_seconds = loop.time() + _QUEUE_BUSY_SECONDS_MAX
+    while True:
+        try:
+            return await loop.run_in_executor(thread, QueueStore, directory)
+        except QueueBusy:
+            if loop.time() > give_up_seconds:
+                raise
+        await asyncio.sleep(_QUEUE_BUSY_POLL_SECONDS)
 
 
 async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -83,16 +83,23 @@ def _alarms(
     envelopes: Mapping[str, int], silence: int, silence_alarm: int, signed_time: int | None, now: int
 ) -> Iterable[str]:
     if silence >= silence_alarm:
-        days, hours = divmod(silence // 3_600_000_000, 24)
         waiting = envelopes["waiting"] + envelopes["sent"]
         yield (
-            f"no receipt from the center for {days} d {hours} h, and {waiting} waiting for one: connect the VPN, or "
+            f"no receipt from the center for {_duration(silence)}, and {waiting} waiting for one: connect the VPN, or "
             "have a collection point take them"
         )
     if envelopes["held"]:
         yield f"{envelopes['held']} envelopes are held at the center: ask it why (central-broker held list)"
     if signed_time is not None and now < signed_time:
         yield "the clock is behind the center's newest receipt: set it; nothing is lost meanwhile"
+
+
+def _duration(microseconds: int) -> str:
+    """Return a duration for people, in its two largest units."""
+    minutes = microseconds // 60_000_000
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
 
 
 def status_line(document: Mapping[str, Any]) -> str:

@@ -1,8 +1,7 @@
 """Drives the stepper on asyncio: events in, effects out, the store on a thread of its own.
 
-Everything that happens passes through one queue of events and is handled one at a time, so the engine never sees
-two at once. Submissions that
-wait together become one event, and so one commit. Not responsible for what any event means.
+Everything that happens passes through one queue of events and is handled one at a time, so the engine never sees two
+at once. Submissions that wait together become one event, and so one commit. Not responsible for what any event means.
 """
 
 from __future__ import annotations

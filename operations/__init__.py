@@ -1,1 +1,1 @@
-"""What an operator sees of a process: its journal, its service state, its commands' output."""
+"""What the programs share: configuration, journal, service state, what commands print, files that survive a crash."""

@@ -10,7 +10,7 @@ from sync_protocol.records import parse_name
 UP_PREFIX: Final = "census/1/up/"
 RECEIPTS_PREFIX: Final = "census/1/receipts/"
 STATEMENTS: Final = "census/1/statements"
-CONSUMER_SUBSCRIPTION: Final = f"$share/center/{UP_PREFIX}+"
+_NOT_IN_A_GROUP: Final = frozenset("/+#\0")
 
 
 def up_topic(device: bytes) -> str:
@@ -21,6 +21,16 @@ def up_topic(device: bytes) -> str:
 def receipts_topic(origin: bytes) -> str:
     """Return the topic that an origin's receipts are published to."""
     return RECEIPTS_PREFIX + origin.hex()
+
+
+def consumer_subscription(group: str) -> str:
+    """Return what the consumers of one center subscribe to; raises ProtocolError (bad_field).
+
+    The group's name is a secret of the center: who knows it may join, and draw off a share of what comes.
+    """
+    if not group or not _NOT_IN_A_GROUP.isdisjoint(group):
+        raise ProtocolError(Fault.BAD_FIELD, "a group's name is at least one character, and none of / + # or zero")
+    return f"$share/{group}/{UP_PREFIX}+"
 
 
 def carrier_of(topic: str) -> bytes:

@@ -14,13 +14,12 @@ from central_broker.authority import KeyKind, rotate_receipt_key, rotate_recipie
 from central_broker.broker_configuration import BrokerFiles, certificate_fits, next_steps, write_broker_files
 from central_broker.center_files import CenterFiles, create_center
 from central_broker.commands.context import CenterContext, json_option, now, pass_center
-from central_broker.configuration import parse_configuration, sample_configuration
-from central_broker.configuration_schema import Value
-from central_broker.durable_files import write_durably
+from central_broker.configuration import Value, parse_configuration, sample_configuration
 from central_broker.enrolment import revocation_list
 from central_broker.seed_protection import PassphraseSources, Protection, check_new_passphrase
 from central_broker.tls_authority import TlsIssuer
 from operations.console import fail, print_json, print_line, print_table
+from operations.durable_files import write_durably
 from sync_protocol.keys import SEED_BYTES
 
 

@@ -10,10 +10,10 @@ from central_broker.backup import as_time
 from central_broker.center_files import CenterFiles
 from central_broker.commands.authority import write_for_broker
 from central_broker.commands.context import CenterContext, find_device, json_option, now, pass_center
-from central_broker.durable_files import write_durably
 from central_broker.enrolment import Issuers, Refused, change_standing, enrol, revocation_list
 from central_broker.storage.contract import DeviceRecord, Storage
 from operations.console import fail, print_json, print_line, print_table
+from operations.durable_files import write_durably
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Standing
 from sync_protocol.records import EnrolmentRequest, decode_record, encode_record
@@ -224,6 +224,7 @@ def devices_standing(center: CenterContext, device: str, standing: str, as_json:
     if changed:
         print_line("Devices learn of it from the receipt publisher.")
     if reload:
-        print_line("Now: systemctl reload mosquitto; or restart it, if the device is connected at this moment.")
+        print_line("The broker must read it: systemctl reload census-broker (the installed units do it by themselves).")
+        print_line("Restart it instead, if the device may be connected at this moment.")
     elif involved:
         print_line("The broker's list of revocations is written by `central-broker broker`.")

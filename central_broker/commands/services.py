@@ -52,32 +52,28 @@ Needs of all secrets only those in secrets/consumer. Stop with SIGTERM: the batc
 def consume(center: CenterContext, processes: int | None, instance: str) -> None:
     """Take envelopes from the broker into the census database: verify, open, commit, and only then acknowledge."""
     configuration = center.configuration()
-    _configure(configuration, "census-consume")
+    _configure(configuration, "census-consumer")
     files = center.files(configuration)
     secrets = files.recipient_keys()
     trust = files.trust()
     open_storage(configuration.database.url).close()  # a wrong address shows before anything is forked
 
     def work(number: int, stop: Stop, alive: Callable[[], None]) -> None:
-        from central_broker.broker_link import BrokerLink, Subscription
-        from central_broker.consumer import Consumer, ConsumerSettings, DirectorySource
-        from sync_protocol.topics import UP_PREFIX
+        from central_broker.consumer import ConsumerSettings, run_consumer
 
         settings = ConsumerSettings(
             broker=_broker(configuration, "consumer", f"{instance}-{number}"),
+            group=configuration.consumer.group,
             batch_envelopes=configuration.consumer.batch_envelopes_max,
             batch_milliseconds=configuration.consumer.batch_wait_milliseconds,
             receive_maximum=configuration.broker.in_flight_max,
         )
-        topic = f"$share/{configuration.consumer.group}/{UP_PREFIX}+"
-        subscription = Subscription(topic, settings.session_expiry_seconds, settings.receive_maximum)
-        link = BrokerLink(settings.broker, jitter=_jitter, subscription=subscription)
         storage = open_storage(configuration.database.url)
         try:
-            source = DirectorySource(storage, trust=trust, secrets=secrets)
-            Consumer(settings, storage, link, source, now=now, stop=stop, alive=alive).run()
+            run_consumer(
+                settings, storage, trust=trust, secrets=secrets, now=now, jitter=_jitter, stop=stop, alive=alive
+            )
         finally:
-            link.close()
             storage.close()
 
     count = processes or configuration.consumer.processes

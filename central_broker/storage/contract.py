@@ -357,7 +357,8 @@ class ReceiptIssue(Protocol):
 
 
 class Storage(Protocol):
-    """The census database. One instance belongs to one process and one thread; any number of processes may have one.
+    """The census database. One instance belongs to one process, and is used by one thread at a time; any number of
+    processes may have one.
 
     Every method is one transaction, and raises StorageUnavailable when the database cannot be asked: then nothing was
     changed, unless the answer to a commit was lost, which is why every method may be repeated. A connection that

@@ -31,6 +31,7 @@ from central_broker.storage.outbox import Outbox
 from central_broker.storage.recording import RowRefused
 from central_broker.storage.sqlite_schema import MIGRATIONS, migration_names
 from central_broker.storage.sqlite_statements import SqliteStatements
+from operations.durable_files import sync_file
 
 LOCK_TIMEOUT_SECONDS: Final = 30.0
 _LOCK_RETRY_SECONDS: Final = 0.001
@@ -98,7 +99,10 @@ class SqliteStorage(Outbox, Inquiries):
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
-        connection = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)
+        # Opened by one thread and then used by another, never by two at once.
+        connection = sqlite3.connect(
+            self._path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -157,7 +161,7 @@ class SqliteStorage(Outbox, Inquiries):
                 copy.close()
         if verdict != "ok":
             raise StorageRefused(f"the copy is damaged ({verdict}); check the disk and the database")
-        _synchronise(target)
+        sync_file(target)
         return reached
 
 
@@ -169,12 +173,3 @@ def _faults() -> Iterator[None]:
         raise RowRefused(content_refused(error)) from error
     except sqlite3.OperationalError as error:
         raise StorageUnavailable(f"SQLite: {error}") from error
-
-
-def _synchronise(path: Path) -> None:
-    for name in (path, path.parent):
-        descriptor = os.open(name, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

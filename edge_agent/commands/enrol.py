@@ -58,13 +58,13 @@ def request(context: click.Context, name: str, role: str, as_json: bool) -> None
 
     Exit status 0: written; 1: it could not be; 2: the configuration or the command is wrong.
     """
-    from edge_agent import provisioning
+    from edge_agent import enrolment, provisioning
 
     configuration = configured(context)
     directory = configuration.device.provisioning_directory
     try:
         kept = (directory / provisioning.SIGNING_KEY).exists()
-        made = provisioning.make_request(directory, name=name, role=Role[role.upper()])
+        made = enrolment.make_request(directory, name=name, role=Role[role.upper()])
         owner = _give_to_daemon(configuration)
     except provisioning.ProvisioningError as error:
         fail(str(error), error.remedy)
@@ -98,7 +98,7 @@ def install(context: click.Context, file: Path, as_json: bool) -> None:
 
     Exit status 0: installed; 1: refused; 2: the configuration or the command is wrong.
     """
-    from edge_agent import provisioning
+    from edge_agent import enrolment, provisioning
 
     configuration = configured(context)
     directory = configuration.device.provisioning_directory
@@ -108,7 +108,7 @@ def install(context: click.Context, file: Path, as_json: bool) -> None:
     except OSError as error:
         fail(f"cannot read {file}: {error.strerror}", "copy the file to this device and try again")
     try:
-        installed = provisioning.install(directory, data)
+        installed = enrolment.install(directory, data)
         owner = _give_to_daemon(configuration)
     except provisioning.ProvisioningError as error:
         fail(str(error), error.remedy)
@@ -124,7 +124,7 @@ def install(context: click.Context, file: Path, as_json: bool) -> None:
 
 def _give_to_daemon(configuration: Configuration) -> str:
     """Give what root made to the daemon's user, who could not read it otherwise; return what people should know."""
-    from edge_agent import provisioning
+    from edge_agent import enrolment
 
     directory = configuration.device.provisioning_directory
     if os.geteuid() != 0:
@@ -142,7 +142,7 @@ def _give_to_daemon(configuration: Configuration) -> str:
                 f"daemon is to run as another user, then: chown -R USER: {directory}"
             )
         user_id, group_id = entry.pw_uid, entry.pw_gid
-    provisioning.hand_over(directory, user_id, group_id)
+    enrolment.hand_over(directory, user_id, group_id)
     return f"the keys in {directory} belong to {user_name(user_id)}, whom the daemon must run as"
 
 

@@ -72,7 +72,7 @@ def _print_rows(found: Sequence[Mapping[str, Any]]) -> None:
             row["bytes"],
             _minute(row["received_at"]),
             _minute(row["committed_at"]),
-            row["attempts"],
+            "—" if row["attempts"] is None else row["attempts"],
         ]
         rows.append([*cells, "own" if row["own"] else row["origin"][:8]] if foreign else cells)
     print_table([*columns, "origin"] if foreign else columns, rows, empty="the queue has no such envelope")

@@ -1,9 +1,8 @@
 """The device's own chain: sealing questionnaires into it, stating its head, and beginning it anew.
 
-Invariant: an (epoch, sequence) is given to one envelope only, ever. The store holds the chain; when there is
-evidence that the store has
-fallen behind what was given out before (the mirror file, a receipt, an own envelope coming back), the next epoch
-begins.
+Invariant: an (epoch, sequence) is given to one envelope only, ever. The store holds the chain; when there is evidence
+that the store has fallen behind what was given out before (the mirror file, a receipt, an own envelope coming back),
+the next epoch begins.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ class LinkShape(Enum):
 class Link:
     """One link while it is up.
 
-    `key` names it within the process and is never used again. `far_end` is the 16-byte name of the device or
-    medium there, or
-    CENTER. `remembered` is False when the far end has forgotten what it took over before (a broker's lost session).
+    `key` names it within the process and is never used again. `far_end` is the 16-byte name of the device or medium
+    there, or CENTER. `remembered` is False when the far end has forgotten what it took over before (a broker's lost
+    session).
     """
 
     key: str

@@ -1,9 +1,8 @@
 """What a receipt changes: sync marks, what may be purged, what must be sent again, and evidence of a rolled-back
 device.
 
-A receipt is cumulative. So it is applied as a whole: what it lists is marked, what it no longer lists loses its
-mark and becomes due again
-(the center was restored from a backup), and only then what lies behind its watermark is purged.
+A receipt is cumulative. So it is applied as a whole: what it lists is marked, what it no longer lists loses its mark
+and becomes due again (the center was restored from a backup), and only then what lies behind its watermark is purged.
 """
 
 from __future__ import annotations

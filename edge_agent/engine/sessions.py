@@ -146,7 +146,9 @@ class OutboundSession:
             self._refusals += 1
             self._rest_for = self._refusal_wait(self._refusals)
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
-        notice = Notice("sent", fields) if taken else Notice("send_refused", fields, Level.WARNING)
+        # Heads and statements alone are no news to an operator.
+        quiet = Level.INFO if flight.numbers else Level.DEBUG
+        notice = Notice("sent", fields, quiet) if taken else Notice("send_refused", fields, Level.WARNING)
         return [notice, *(self.proceed(transaction, now) if taken else [])]
 
     def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
@@ -162,8 +164,9 @@ class OutboundSession:
                 if frames and size > self._link.bundle_bytes_max:
                     # The first envelope comes whatever its size. It gets the next bundle for itself.
                     envelopes = ()
-            if any(envelope.attempts for envelope in envelopes):
-                # What is sent again was lost, and a head may have been lost with it.
+            with_heads = any(frame.type is FrameType.HEAD for frame in frames)
+            if any(envelope.attempts for envelope in envelopes) and not with_heads:
+                # What is sent again was lost, and a head may have been lost with it: the next bundle has them.
                 self._stated = frozenset()
             frames = frames + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]
             if not frames:

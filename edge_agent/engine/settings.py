@@ -16,9 +16,8 @@ class EngineSettings:
     """How the engine paces itself.
 
     `receipt_wait` is how long an envelope that was taken over rests before it is sent again without a receipt; it
-    doubles with
-    each attempt up to `receipt_wait_max`. `refusal_wait` is the pause after a far end declined a bundle; it
-    doubles up to `receipt_wait`.
+    doubles with each attempt up to `receipt_wait_max`. `refusal_wait` is the pause after a far end declined a bundle;
+    it doubles up to `receipt_wait`.
     """
 
     receipt_wait: int = 10 * MINUTE

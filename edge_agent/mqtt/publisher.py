@@ -1,9 +1,8 @@
 """The mailbox link: MQTT over the VPN to the center's broker.
 
 One connection at a time, each with a session of its own in the engine. What the engine gives out is published with
-QoS 1 and settled by the
-broker's answer; what comes in (receipts, statements) goes to the engine. The backlog stays in the queue: this
-holds only what is in flight.
+QoS 1 and settled by the broker's answer; what comes in (receipts, statements) goes to the engine. The backlog stays
+in the queue: this holds only what is in flight.
 """
 
 from __future__ import annotations
@@ -222,7 +221,9 @@ class MqttPublisher:
     def _tell_problem(self, error: BaseException, *, after_seconds: int | None = None) -> None:
         """Keep the problem for `status`, and tell it in the journal unless it has just been told."""
         problem = _innermost(error)
-        text = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+        text = str(problem)
+        if not text or not isinstance(problem, aiomqtt.MqttError):  # whose name says nothing that its text does not
+            text = f"{type(problem).__name__}: {problem}".removesuffix(": ")
         changed = text != self.state.last_problem
         if changed or self.state.problem_since is None:
             self.state.problem_since = self._clock()

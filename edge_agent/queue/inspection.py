@@ -35,7 +35,9 @@ _LIST: Final = f"""
     SELECT envelope.number, hex(envelope.origin) AS origin, envelope.own, envelope.epoch, envelope.sequence,
            lower(hex(envelope.id)) AS id, {_STATE} AS state, envelope.bytes, envelope.received_at,
            envelope.committed_at,
-           envelope.purged_at, coalesce(dispatch.attempts, 0) AS attempts, dispatch.sent_at, dispatch.next_at
+           envelope.purged_at,
+           CASE WHEN envelope.status IS NULL THEN coalesce(dispatch.attempts, 0) END AS attempts,
+           dispatch.sent_at, dispatch.next_at
     {_FROM}
 """
 

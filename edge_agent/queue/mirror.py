@@ -1,9 +1,8 @@
 """The head mirror: a small file beside the queue that remembers how far the chain reached.
 
-If the queue is ever put back to an older state (a restored copy, a lost write-ahead log), the mirror is ahead of
-it, and the next epoch begins.
-Two slots are written in turn, each with its own checksum, so that a torn write leaves the other one: the slot that
-is known to be on disk is not written again before the other one is there, too.
+If the queue is ever put back to an older state (a restored copy, a lost write-ahead log), the mirror is ahead of it,
+and the next epoch begins. Two slots are written in turn, each with its own checksum, so that a torn write leaves the
+other one: the slot that is known to be on disk is not written again before the other one is there, too.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Final
 
 from edge_agent.engine.events import ChainPosition
 from edge_agent.engine.store import StoreFault
+from operations.durable_files import sync_directory
 
 MIRROR_FILE_NAME: Final = "head.mirror"
 _SLOT: Final = struct.Struct(">4sIQ32sI")
@@ -37,9 +37,7 @@ class FileHeadMirror:
                 # Its room is taken now, so that a full disk later does not stop it.
                 os.posix_fallocate(self._descriptor, 0, _SLOTS * _SLOT_STRIDE_BYTES)
                 os.fsync(self._descriptor)
-                parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                os.fsync(parent)
-                os.close(parent)
+                sync_directory(directory)
             # What is read may be in the system's memory only: the process before may have ended before it settled.
             os.fdatasync(self._descriptor)
         except OSError as error:

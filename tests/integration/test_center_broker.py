@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import getpass
+import signal
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,11 +26,12 @@ from central_broker.tls_authority import (
     to_pem,
 )
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.topics import STATEMENTS, receipts_topic, up_topic
-from tests.support.center_broker import RunningBroker, TryingClient, own_user, running_mosquitto, strict_context
-from tests.support.private_mosquitto import free_port
+from sync_protocol.topics import STATEMENTS, consumer_subscription, receipts_topic, up_topic
+from tests.support.center_broker import TryingClient, strict_context
+from tests.support.mosquitto import Mosquitto, why_no_mosquitto
+from tests.support.processes import free_port
 
-pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
+pytestmark = pytest.mark.skipif(why_no_mosquitto() is not None, reason=str(why_no_mosquitto()))
 
 ONE, OTHER, REVOKED = (bytes([number]) * 16 for number in (1, 2, 3))
 
@@ -43,7 +45,7 @@ class Stage:
     configuration: BrokerConfiguration
     clients: list[TryingClient]
     serials: dict[str, int]
-    broker: RunningBroker | None = None
+    broker: Mosquitto | None = None
 
     def context(self, common_name: str, issuer: TlsIssuer | None = None) -> ssl.SSLContext:
         certificate, key = self.folder / f"{common_name}.crt", self.folder / f"{common_name}.key"
@@ -96,12 +98,13 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         in_flight_max=200,
         queue_messages_max=5_000,
         queue_bytes_max=1 << 28,
-        user=own_user(),
+        user=getpass.getuser(),
     )
     stage = Stage(tmp_path, create_tls_authority(), configuration, [], {})
     (tmp_path / "root.pem").write_bytes(to_pem(stage.tls.root.certificate))
     stage.context(REVOKED.hex())
-    with running_mosquitto(stage.write(REVOKED.hex()), port, center_port) as broker:
+    # The center's listener is the last that mosquitto opens.
+    with Mosquitto(tmp_path, configuration=stage.write(REVOKED.hex()), port=center_port) as broker:
         stage.broker = broker
         yield stage
         for client in stage.clients:
@@ -111,7 +114,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def test_a_questionnaire_goes_up_and_a_receipt_comes_down_under_strict_certificate_checks(stage: Stage) -> None:
     consumer, publisher = stage.center(CONSUMER_NAME, "consumer-1"), stage.center(PUBLISHER_NAME, "receipts-1")
     device = stage.device(ONE)
-    assert consumer.subscribe("$share/group/census/1/up/+") == "Granted QoS 1"
+    assert consumer.subscribe(consumer_subscription("group")) == "Granted QoS 1"
     assert device.subscribe(receipts_topic(ONE)) == "Granted QoS 1"
     assert device.subscribe(STATEMENTS) == "Granted QoS 1"
     assert device.publish(up_topic(ONE), b"bundle") == "Success"
@@ -124,7 +127,7 @@ def test_a_questionnaire_goes_up_and_a_receipt_comes_down_under_strict_certifica
 
 def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(stage: Stage) -> None:
     consumer = stage.center(CONSUMER_NAME, "consumer-1")
-    consumer.subscribe("$share/group/census/1/up/+")
+    consumer.subscribe(consumer_subscription("group"))
     device, other = stage.device(ONE), stage.device(OTHER)
     other.subscribe("census/1/receipts/#")
     other.subscribe(STATEMENTS)
@@ -139,7 +142,7 @@ def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(s
 
 def test_a_device_does_not_see_what_devices_send(stage: Stage) -> None:
     consumer, publisher = stage.center(CONSUMER_NAME, "consumer-1"), stage.center(PUBLISHER_NAME, "receipts-1")
-    consumer.subscribe("$share/group/census/1/up/+")
+    consumer.subscribe(consumer_subscription("group"))
     curious = stage.device(OTHER)
     for topic in ("census/1/up/+", "#", "census/1/up/" + ONE.hex(), STATEMENTS):
         curious.subscribe(topic)  # 2.0.11 checks reading when a message is delivered, not here
@@ -162,7 +165,7 @@ def test_the_centers_own_clients_may_not_do_each_others_work(stage: Stage) -> No
 
 
 def test_a_client_identifier_cannot_be_stolen(stage: Stage) -> None:
-    stage.center(CONSUMER_NAME, "consumer-1").subscribe("$share/group/census/1/up/+")
+    stage.center(CONSUMER_NAME, "consumer-1").subscribe(consumer_subscription("group"))
     victim = stage.device(ONE)
     thief = stage.device(OTHER, client_id=ONE.hex())
     assert thief.publish(up_topic(OTHER), b"still") == "Success"
@@ -171,8 +174,8 @@ def test_a_client_identifier_cannot_be_stolen(stage: Stage) -> None:
 
 def test_two_consumers_with_one_certificate_work_side_by_side(stage: Stage) -> None:
     first, second = stage.center(CONSUMER_NAME, "consumer-1"), stage.center(CONSUMER_NAME, "consumer-2")
-    assert first.subscribe("$share/group/census/1/up/+") == "Granted QoS 1"
-    assert second.subscribe("$share/group/census/1/up/+") == "Granted QoS 1"
+    assert first.subscribe(consumer_subscription("group")) == "Granted QoS 1"
+    assert second.subscribe(consumer_subscription("group")) == "Granted QoS 1"
 
 
 def _refusal(client: TryingClient, port: int) -> str:
@@ -213,7 +216,7 @@ def test_tls_1_2_is_refused(stage: Stage) -> None:
 
 def test_a_bundle_at_the_limit_passes_and_a_larger_one_ends_the_connection(stage: Stage) -> None:
     consumer = stage.center(CONSUMER_NAME, "consumer-1")
-    consumer.subscribe("$share/group/census/1/up/+")
+    consumer.subscribe(consumer_subscription("group"))
     device = stage.device(ONE)
     assert device.publish(up_topic(ONE), bytes(BUNDLE_BYTES_MAX)) == "Success"
     assert len(consumer.next_message()[1]) == BUNDLE_BYTES_MAX
@@ -225,7 +228,7 @@ def test_a_device_revoked_later_is_refused_after_a_reload(stage: Stage) -> None:
     port = stage.configuration.port
     stage.device(ONE).close()
     stage.write(ONE.hex())
-    stage.broker.reload()
+    stage.broker.process.signal(signal.SIGHUP)
     for _ in range(100):  # the signal is handled when the broker comes to it
         if _refusal(stage.client(ONE.hex()), port) != "Success":
             break
@@ -236,8 +239,8 @@ def test_a_device_revoked_later_is_refused_after_a_reload(stage: Stage) -> None:
 
 def test_a_stranger_in_a_group_of_a_guessed_name_draws_nothing_off(stage: Stage) -> None:
     consumer = stage.center(CONSUMER_NAME, "consumer-1")
-    consumer.subscribe("$share/center-7f3a/census/1/up/+")  # as `init` draws it
-    stage.device(OTHER).subscribe("$share/center/census/1/up/+")  # 2.0.11 grants any group to anyone
+    consumer.subscribe(consumer_subscription("center-7f3a"))  # as `init` draws it
+    stage.device(OTHER).subscribe(consumer_subscription("center"))  # 2.0.11 grants any group to anyone
     device = stage.device(ONE)
     for number in range(6):
         device.publish(up_topic(ONE), bytes([number]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import shutil
 import signal
 import socket
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,13 +25,14 @@ from sync_protocol.receipt import Receipt, read_receipt
 from sync_protocol.records import Provisioning, decode_record
 from sync_protocol.statement import RECEIPT, parse_statement
 from sync_protocol.topics import STATEMENTS, receipts_topic, up_topic
-from tests.support.center_broker import TryingClient, own_user, running_mosquitto, strict_context
+from tests.support.center_broker import TryingClient, strict_context
 from tests.support.center_commands import CenterCommands
 from tests.support.enrolling_device import EnrollingDevice
-from tests.support.private_mosquitto import free_port
+from tests.support.mosquitto import Mosquitto, why_no_mosquitto
+from tests.support.processes import free_port, wait_until
 
-pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
-WAIT_SECONDS = 30.0
+pytestmark = pytest.mark.skipif(why_no_mosquitto() is not None, reason=str(why_no_mosquitto()))
+START_SECONDS_MAX = 30.0
 
 
 @dataclass
@@ -40,6 +41,11 @@ class Installed:
     port: int
     center_port: int
     folder: Path
+
+    def broker(self) -> Mosquitto:
+        """The broker that `central-broker broker` wrote; the center's listener is the last that it opens."""
+        folder = self.commands.folder / "broker"
+        return Mosquitto(folder, configuration=folder / "mosquitto.conf", port=self.center_port)
 
     def enrol(self, device: EnrollingDevice, *options: str) -> Provisioning:
         request = device.write_request(self.folder / f"{device.device.hex()}.json")
@@ -53,16 +59,9 @@ def installed(tmp_path: Path) -> Installed:
     port, center_port = free_port(), free_port()
     commands.run(
         *("--passphrase-file", commands.passphrase, "init", "--address", "127.0.0.1"),
-        *("--port", str(port), "--center-port", str(center_port), "--broker-user", own_user()),
+        *("--port", str(port), "--center-port", str(center_port), "--broker-user", getpass.getuser()),
     )
     return Installed(commands, port, center_port, tmp_path)
-
-
-def _eventually(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT_SECONDS
-    while not what():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.05)
 
 
 def _sealed_bundle(device: EnrollingDevice, provisioning: Provisioning, count: int) -> bytes:
@@ -129,7 +128,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket where systemd would listen."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(WAIT_SECONDS)
+        listening.settimeout(START_SECONDS_MAX)
         yield listening
 
 
@@ -139,11 +138,10 @@ def test_from_an_empty_folder_to_a_backed_up_receipt(installed: Installed, manag
     provisioning = installed.enrol(device)
     commands.run("broker")
     commands.run("forms", "add", "household")
-    configuration = commands.folder / "broker" / "mosquitto.conf"
     context = strict_context(*device.write_tls_files(installed.folder / "device", provisioning))
     client = TryingClient(context, device.device.hex())
     with (
-        running_mosquitto(configuration, installed.port, installed.center_port),
+        installed.broker(),
         commands.service("consume", "--processes", "2", notify=installed.folder / "notify"),
         commands.service("receipts"),
     ):
@@ -151,7 +149,7 @@ def test_from_an_empty_folder_to_a_backed_up_receipt(installed: Installed, manag
         assert client.connect(installed.port) == "Success"
         client.subscribe(receipts_topic(device.device))
         log = commands.folder / "consume.log"
-        _eventually(lambda: log.read_text().count("connected to the broker") == 2)
+        wait_until(lambda: log.read_text().count("connected to the broker") == 2, "both consumers are connected")
         client.publish(up_topic(device.device), _sealed_bundle(device, provisioning, 3))
         receipt = _next_receipt(client, _trust(provisioning))
         assert [(span.first, span.last) for span in receipt.spans] == [(1, 3)]
@@ -180,8 +178,7 @@ def test_a_revoked_device_is_shut_out_and_everyone_is_told(installed: Installed)
     given = {device.device: installed.enrol(device) for device in (revoked, other)}
     result = commands.json("devices", "standing", "stolen", "revoked")
     assert (result["changed"], result["reload_broker"]) == (True, True)
-    ports = (installed.port, installed.center_port)
-    with running_mosquitto(commands.folder / "broker" / "mosquitto.conf", *ports), commands.service("receipts"):
+    with installed.broker(), commands.service("receipts"):
         folder = installed.folder / "devices"
         thief = TryingClient(strict_context(*revoked.write_tls_files(folder / "1", given[revoked.device])), "x")
         with contextlib.suppress(OSError):
@@ -204,17 +201,16 @@ def test_services_need_only_the_secrets_of_their_own_folder(installed: Installed
     secrets = installed.commands.folder / "secrets"
     installed.commands.run("broker")
     shutil.move(secrets / "authority", installed.folder / "offline")
-    ports = (installed.port, installed.center_port)
-    with running_mosquitto(installed.commands.folder / "broker" / "mosquitto.conf", *ports):
+    with installed.broker():
         shutil.move(secrets / "receipts", installed.folder / "elsewhere")
         with installed.commands.service("consume"):
             log = installed.commands.folder / "consume.log"
-            _eventually(lambda: "connected to the broker" in log.read_text())
+            wait_until(lambda: "connected to the broker" in log.read_text(), "the service is connected")
         shutil.move(installed.folder / "elsewhere", secrets / "receipts")
         shutil.move(secrets / "consumer", installed.folder / "elsewhere")
         with installed.commands.service("receipts"):
             log = installed.commands.folder / "receipts.log"
-            _eventually(lambda: "connected to the broker" in log.read_text())
+            wait_until(lambda: "connected to the broker" in log.read_text(), "the service is connected")
 
 
 def test_receipt_keys_are_rotated_with_the_root_from_its_offline_place(installed: Installed) -> None:
@@ -280,17 +276,18 @@ def test_nothing_of_the_center_is_open_to_other_users(installed: Installed) -> N
 def test_a_killed_consumer_is_started_again_and_its_siblings_go_on(installed: Installed) -> None:
     commands = installed.commands
     commands.run("broker")
-    ports = (installed.port, installed.center_port)
     log = commands.folder / "consume.log"
     with (
-        running_mosquitto(commands.folder / "broker" / "mosquitto.conf", *ports),
+        installed.broker(),
         commands.service("consume", "--processes", "2") as service,
     ):
-        _eventually(lambda: log.read_text().count("connected to the broker") == 2)
+        wait_until(lambda: log.read_text().count("connected to the broker") == 2, "both consumers are connected")
         children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
         assert len(children) == 2
         os.kill(int(children[0]), signal.SIGKILL)
-        _eventually(lambda: log.read_text().count("connected to the broker") == 3)
+        wait_until(
+            lambda: log.read_text().count("connected to the broker") == 3, "a consumer is started again and connected"
+        )
         assert Path(f"/proc/{children[1]}").exists()
     assert not Path(f"/proc/{children[1]}").exists()
 
@@ -320,13 +317,12 @@ def test_what_is_held_for_its_form_is_shown_without_content_and_committed_on_ret
     client = TryingClient(
         strict_context(*device.write_tls_files(installed.folder / "device", provisioning)), device.device.hex()
     )
-    ports = (installed.port, installed.center_port)
-    with running_mosquitto(commands.folder / "broker" / "mosquitto.conf", *ports), commands.service("consume"):
+    with installed.broker(), commands.service("consume"):
         log = commands.folder / "consume.log"
-        _eventually(lambda: "connected to the broker" in log.read_text())
+        wait_until(lambda: "connected to the broker" in log.read_text(), "the service is connected")
         assert client.connect(installed.port) == "Success"
         client.publish(up_topic(device.device), _sealed_bundle(device, provisioning, 2))
-        _eventually(lambda: commands.json("completeness")["totals"]["envelopes_held"] == 2)
+        wait_until(lambda: commands.json("completeness")["totals"]["envelopes_held"] == 2, "both envelopes are held")
         client.close()
     held = commands.json("held", "list", "--reason", "unknown_form")["held"]
     assert sorted((one["sequence"], one["origin"]) for one in held) == [

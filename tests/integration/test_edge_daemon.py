@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.commands.status import moment
 from edge_agent.queue.intake.local_protocol import connected
 from sync_protocol.content import decode_content
 from sync_protocol.receipt import SpanStatus
@@ -140,6 +143,35 @@ def test_held_envelopes_are_an_alarm(device: EdgeDevice, center: ReceivingCenter
     assert "ALARM: 1 envelopes are held" in result.output
 
 
+def far_off(clock: str) -> tuple[str, ...]:
+    """Words that start a program with another clock, in the same process: faketime itself would stand between."""
+    library = subprocess.run(["faketime", "now", "printenv", "LD_PRELOAD"], capture_output=True, text=True, check=True)
+    preload = f"LD_PRELOAD={library.stdout.strip()}"
+    return ("env", preload, f"FAKETIME=@{clock}", "FAKETIME_DONT_FAKE_MONOTONIC=1")
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed: apt-get install faketime")
+@pytest.mark.parametrize("clock", ["1970-01-02 00:00:00", "2037-12-31 23:00:00"])
+def test_with_a_clock_far_off_everything_still_flows(device: EdgeDevice, center: ReceivingCenter, clock: str) -> None:
+    device.start(prefix=far_off(clock))
+    device.submit('{"persons":1}')
+    wait_until(lambda: len(center.envelopes) == 1, "the envelope is at the center")
+    center.publish(device.name, center.receipt(device.name, serial=1, committed_at=COMMITTED_AT))
+    device.wait_for_counts(synchronised=1)
+    status = device.document("status")
+    assert moment(status["clock"]).startswith(clock[:4])
+    assert ("the clock is behind" in str(status["alarms"])) == clock.startswith("1970")
+    (finding,) = (one for one in device.document("doctor")["findings"] if one["check"] == "broker")
+    assert finding["verdict"] == "ok"
+    device.submit('{"persons":2}')
+    device.process.kill9()
+    device.start()  # the clock is set right
+    wait_until(lambda: len(center.envelopes) == 2, "the second envelope is at the center")
+    center.publish(device.name, center.receipt(device.name, serial=2, committed_at=COMMITTED_AT))
+    device.wait_for_counts(synchronised=2)
+    assert {row["committed_at"] for row in device.document("queue", "list")} == {COMMITTED_AT}
+
+
 @pytest.fixture
 def journal(device: EdgeDevice) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
@@ -179,7 +211,7 @@ def test_the_journal_can_be_filtered_by_what_happened(
 def wait_for_notice(notices: socket.socket, *pieces: str) -> str:
     """Return the next word to the service manager that has all the pieces."""
     heard: list[str] = []
-    for _ in range(400):
+    for _ in range(100):
         text = notices.recv(4096).decode()
         heard.append(text)
         if all(piece in text for piece in pieces):
@@ -207,6 +239,18 @@ def test_the_service_manager_hears_of_readiness_links_life_and_end(
     wait_for_notice(notices, "STOPPING=1")
     assert device.process.wait() == 0
     assert not list(device.runtime_directory.glob("*.sock"))
+
+
+def test_the_service_manager_hears_why_the_broker_is_not_reached(tmp_path: Path, authority: TestAuthority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
+        with EdgeDevice(tmp_path / "device", authority, listening.getsockname()[1]) as device:
+            notices = device.enrol().listen_for_notices()
+            device.start(wait=False)
+            connection, _ = listening.accept()
+            wait_for_notice(notices, "STATUS=0 waiting", "; not connected (VPN by lo)")
+            connection.close()  # nothing happens in the queue: it is the link alone that changes
+            wait_for_notice(notices, "STATUS=0 waiting", "; not connected (VPN by lo; ")
 
 
 def test_a_silent_center_is_told_of_in_status_journal_and_to_the_service_manager(lonely_device: EdgeDevice) -> None:
@@ -283,13 +327,12 @@ def test_an_idle_daemon_rests(device: EdgeDevice, center: ReceivingCenter, capsy
     )
     time.sleep(3)  # the status line that follows the last change
     before = context_switches(process)
-    time.sleep(5)
+    time.sleep(4)
     switches = context_switches(process) - before
     resident = next(line for line in process.joinpath("status").read_text().splitlines() if line.startswith("VmRSS"))
     with capsys.disabled():
-        sys.stdout.write(
-            f"\nidle daemon: {resident.split()[1]} kB resident, {cpu_seconds:.2f} s CPU, {switches / 5:.1f} switches/s\n"
-        )
+        figures = f"{resident.split()[1]} kB resident, {cpu_seconds:.2f} s CPU to start, {switches / 4:.1f} switches/s"
+        sys.stdout.write(f"\nidle daemon: {figures}\n")
     assert switches >= 0
 
 

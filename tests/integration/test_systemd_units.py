@@ -11,12 +11,27 @@ from pathlib import Path
 
 import pytest
 
+from central_broker.configuration import parse_configuration
+from central_broker.configuration_schema import CENTER_DEFAULT
 from tests.support.shared_data import PROJECT_FOLDER
 
 UNITS_FOLDER = PROJECT_FOLDER / "systemd"
-SERVICES = ["edge-agent.service", "census-consumer@.service", "census-receipts.service"]
-UNITS = [*SERVICES, "census-center.target"]
-COMMENTED_FILES = sorted(path for path in UNITS_FOLDER.rglob("*") if path.suffix in {".service", ".target", ".conf"})
+EXAMPLES_FOLDER = PROJECT_FOLDER / "docs" / "examples"
+SERVICES = [
+    "edge-agent.service",
+    "census-broker.service",
+    "census-consumer.service",
+    "census-receipts.service",
+    "census-backup.service",
+]
+UNITS = [
+    *SERVICES,
+    "census-backup.timer",
+    "census-broker-reload.path",
+    "census-broker-reload.service",
+    "census-center.target",
+]
+COMMENTED_FILES = sorted(path for path in UNITS_FOLDER.rglob("*") if path.is_file())
 EXPOSURE_MAX = 2.0
 
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -59,7 +74,7 @@ def test_installing_puts_every_file_where_systemd_looks_and_leaves_no_placeholde
     expected |= {
         f"usr/lib/{kind}.d/census-{part}.conf" for kind in ("sysusers", "tmpfiles") for part in ("edge", "center")
     }
-    expected |= {"usr/share/doc/census-sync/README.md", "usr/share/doc/census-sync/installation.md"}
+    expected |= {f"usr/share/doc/census-sync/{name}.md" for name in ("README", "installation", "operating")}
     assert expected <= files
     assert any(name.startswith("usr/share/doc/census-sync/examples/") for name in files)
     for name in files:
@@ -110,6 +125,35 @@ def test_every_directive_has_its_reason_above_it(path: Path) -> None:
             assert explained, f"{path.name}: no reason above {line}"
 
 
+def test_every_unit_is_tested_here() -> None:
+    assert {path.name for path in UNITS_FOLDER.iterdir() if path.is_file()} == set(UNITS)
+
+
+@needs_analyze
+@pytest.mark.parametrize("path", sorted(EXAMPLES_FOLDER.glob("*.conf")), ids=lambda path: path.name)
+def test_systemd_accepts_the_example_as_a_drop_in_of_its_unit(installed: Path, path: Path) -> None:
+    copies = re.findall(r"\b([a-z-]+\.service)\.d/", path.read_text())
+    if not copies:
+        pytest.skip("it is no drop-in")
+    if "RestartSteps=" in path.read_text():
+        pytest.skip("it says itself that it needs systemd 254")
+    for name in copies:
+        folder = _unit(installed, name).with_name(f"{name}.d")
+        folder.mkdir()
+        (folder / path.name).write_text(
+            path.read_text().replace("/opt/census-sync/bin", str(installed.parent / "programs"))
+        )
+        finished = _run(
+            "systemd-analyze", "verify", "--man=no", "--recursive-errors=no", _unit(installed, name), check=False
+        )
+        assert finished.stderr + finished.stdout == ""
+
+
+@pytest.mark.skipif(shutil.which("visudo") is None, reason="sudo is not installed")
+def test_sudo_accepts_the_example_for_the_office() -> None:
+    _run("visudo", "--check", "--quiet", f"--file={EXAMPLES_FOLDER / 'census-office.sudoers'}")
+
+
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not installed")
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="systemd-tmpfiles is not installed")
 @pytest.mark.skipif(os.geteuid() != 0, reason="making users and their folders needs root")
@@ -121,19 +165,50 @@ def test_users_groups_and_folders_are_made_as_the_units_expect_them(installed: P
         _run(f"systemd-{kind}", f"--root={installed}", *create)
     users = dict(line.split(":")[0:3:2] for line in (installed / "etc/passwd").read_text().splitlines())
     groups = {line.split(":")[0]: line.split(":")[2:] for line in (installed / "etc/group").read_text().splitlines()}
-    assert {"edge-agent", "census"} <= users.keys()
+    center_users = {f"census-{name}" for name in ("consumer", "receipts", "backup", "office")}
+    assert {"edge-agent", *center_users} <= users.keys()
     for group in ("census-submit", "census-operator"):
         assert groups[group][1] == "edge-agent"
+    assert set(groups["census-center"][1].split(",")) == center_users
 
-    drop = (installed / "var/lib/edge-agent/drop").stat()
-    assert (drop.st_uid, drop.st_gid) == (int(users["edge-agent"]), int(groups["census-submit"][0]))
-    assert stat.S_IMODE(drop.st_mode) == 0o3730
-    for service, directive, folder in (
-        ("edge-agent.service", "StateDirectoryMode", "var/lib/edge-agent"),
-        ("edge-agent.service", "ConfigurationDirectoryMode", "etc/edge-agent"),
-        ("census-receipts.service", "StateDirectoryMode", "var/lib/census"),
-        ("census-receipts.service", "ConfigurationDirectoryMode", "etc/census"),
+    for folder, user, group, mode in (
+        ("var/lib/edge-agent/drop", "edge-agent", "census-submit", 0o3730),
+        ("etc/census-center", "root", "census-center", 0o750),
+        ("var/lib/census-center", "root", "census-center", 0o2750),
+        ("var/lib/census-center/secrets", "root", "census-center", 0o710),
+        ("var/lib/census-center/secrets/authority", "root", "root", 0o700),
+        ("var/lib/census-center/secrets/consumer", "census-consumer", "census-center", 0o700),
+        ("var/lib/census-center/secrets/receipts", "census-receipts", "census-center", 0o700),
+        ("var/lib/census-center/database", "root", "census-center", 0o2770),
+        ("var/lib/census-center/database/census.sqlite3", "root", "census-center", 0o660),
+        ("var/backups/census-center", "census-backup", "census-center", 0o700),
     ):
-        mode = re.search(rf"^{directive}=(\d+)$", _unit(installed, service).read_text(), re.MULTILINE)
-        assert mode is not None
-        assert stat.S_IMODE((installed / folder).stat().st_mode) == int(mode[1], 8), folder
+        status = (installed / folder).stat()
+        owner = (int({"root": "0", **users}[user]), int({"root": ["0"], **groups}[group][0]))
+        assert (status.st_uid, status.st_gid) == owner, folder
+        assert stat.S_IMODE(status.st_mode) == mode, folder
+    # Were a unit's mode another than that of tmpfiles.d, systemd would change the folder at every start.
+    for directive, folder in (
+        ("StateDirectoryMode", "var/lib/edge-agent"),
+        ("ConfigurationDirectoryMode", "etc/edge-agent"),
+    ):
+        found = re.search(rf"^{directive}=(\d+)$", _unit(installed, "edge-agent.service").read_text(), re.MULTILINE)
+        assert found is not None
+        assert stat.S_IMODE((installed / folder).stat().st_mode) == int(found[1], 8), folder
+
+
+def test_the_services_users_can_reach_what_they_need_of_a_center_and_only_that(installed: Path) -> None:
+    """The configuration's defaults and the units name the same places."""
+    consumer = _unit(installed, "census-consumer.service").read_text()
+    receipts = _unit(installed, "census-receipts.service").read_text()
+    files = parse_configuration("", CENTER_DEFAULT)
+    assert parse_configuration('[database]\nurl = ""', CENTER_DEFAULT).database == files.database
+    assert files.database.url == f"sqlite:///{files.directories.state}/database/census.sqlite3"
+    for unit, other in ((consumer, "receipts"), (receipts, "consumer")):
+        assert f"ReadWritePaths=-{files.directories.state}/database\n" in unit
+        secrets = files.directories.secrets
+        assert f"InaccessiblePaths=-{secrets}/authority -{secrets}/{other} -{files.directories.backup}\n" in unit
+    backup = _unit(installed, "census-backup.service").read_text()
+    assert f"InaccessiblePaths=-{files.directories.secrets}\n" in backup
+    broker = _unit(installed, "census-broker.service").read_text()
+    assert f"ExecStart=/usr/sbin/mosquitto -c {files.directories.broker}/mosquitto.conf\n" in broker

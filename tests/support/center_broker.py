@@ -1,17 +1,9 @@
-"""A real mosquitto on the files that the center writes, and a plain MQTT 5 client to try it with."""
+"""A plain MQTT 5 client with which to try a broker on the files that the center writes."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import queue
-import signal
-import socket
 import ssl
-import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +13,6 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 WAIT_SECONDS = 15.0
-
-
-@dataclass
-class RunningBroker:
-    """mosquitto as a child of this test."""
-
-    process: subprocess.Popen[bytes]
-    ports: tuple[int, ...]
-
-    def reload(self) -> None:
-        self.process.send_signal(signal.SIGHUP)
-
-
-@contextlib.contextmanager
-def running_mosquitto(configuration: Path, *ports: int) -> Iterator[RunningBroker]:
-    """mosquitto on this configuration, listening on all ports; ended by its own pid."""
-    log = configuration.parent / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(["mosquitto", "-c", str(configuration)], stdout=output, stderr=output)
-    try:
-        until = time.monotonic() + WAIT_SECONDS
-        for port in ports:
-            while not _listens(port):
-                if process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"mosquitto did not start: {log.read_text()}")
-                time.sleep(0.02)
-        yield RunningBroker(process, ports)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def strict_context(authority: Path, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
@@ -136,8 +93,3 @@ class TryingClient:
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self.messages.put((message.topic, bytes(message.payload)))
-
-
-def own_user() -> str:
-    """The user that mosquitto runs as in a test: one who may read the test's folder."""
-    return "root" if os.geteuid() == 0 else "mosquitto"

@@ -75,7 +75,7 @@ def main() -> None:
     with stop_on_signals() as stop:
         if configuration["role"] == "consumer":
             run_consumer(
-                ConsumerSettings(broker, batch_envelopes=20, batch_milliseconds=20),
+                ConsumerSettings(broker, "center-of-a-test", batch_envelopes=20, batch_milliseconds=20),
                 _dying(storage, die) if die else storage,
                 trust=center.trust(),
                 secrets=[center.recipient],

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -68,8 +67,14 @@ def main() -> None:
     moment, number, program, *arguments = sys.argv[1:]
     prepare(moment, int(number))
     sys.argv = [program, *arguments]
-    package = "edge_agent" if Path(program).name == "edge-agent" else "central_broker"
-    importlib.import_module(f"{package}.commands").main()
+    if Path(program).name == "edge-agent":
+        from edge_agent.commands import main as edge_agent
+
+        edge_agent()
+    else:
+        from central_broker.commands import main as central_broker
+
+        central_broker()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The configuration file: every mistake at once, with line, key and remedy; the sample loads as it stands."""
 
-import dataclasses
 import os
 import typing
 from pathlib import Path
@@ -12,12 +11,15 @@ from hypothesis import strategies as st
 from edge_agent.configuration import (
     Configuration,
     ConfigurationError,
+    Mistake,
     load_configuration,
     parse_configuration,
     sample_configuration,
 )
-from edge_agent.configuration_check import Mistake
-from edge_agent.configuration_schema import KEYS, SECTIONS, Kind, Required
+from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS
+from edge_agent.configuration_schema import KEYS, TABLE
+from operations.configuration import Kind, Required
+from tests.support.configuration_tables import assert_table_makes
 
 MINIMAL = '[broker]\naddress = "10.8.0.1"\n'
 
@@ -53,26 +55,8 @@ def test_the_sample_loads_and_shows_every_default_as_it_is() -> None:
 
 
 def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() -> None:
-    sections = {field.name: field.type for field in dataclasses.fields(Configuration)}
-    assert list(sections) == list(SECTIONS)
-    types: dict[Kind, set[object]] = {
-        Kind.WHOLE_NUMBER: {int},
-        Kind.TEXT: {str},
-        Kind.PATH: {Path},
-        Kind.OPTIONAL_PATH: {Path | None},
-        Kind.ADDRESS: {str},
-        Kind.PATTERNS: {tuple[str, ...]},
-    }
-    for name, section in sections.items():
-        assert isinstance(section, type)
-        hints = typing.get_type_hints(section)
-        keys = {key.name: key for key in KEYS if key.section == name}
-        assert set(hints) == set(keys)
-        for key in keys.values():
-            if key.kind is Kind.CHOICE:
-                assert typing.get_args(hints[key.name]) == key.choices
-            else:
-                assert hints[key.name] in types[key.kind], key.path
+    own_types: dict[Kind, set[object]] = {BROKER_ADDRESS: {str}, INTERFACE_PATTERNS: {tuple[str, ...]}}
+    assert_table_makes(typing.get_type_hints(Configuration), TABLE, own_types)
 
 
 def test_every_mistake_is_reported_at_once_in_the_order_of_the_file() -> None:
@@ -118,8 +102,8 @@ style = "jurnal"
         (MINIMAL + "port = 65536\n", 3, "broker.port", "more than 65535", "from 1 to 65535"),
         (MINIMAL + 'port = "8883"\n', 3, "broker.port", "text, not a number", "port = 8883"),
         (MINIMAL + "port = 1\nport = 2\n", 4, "broker.port", "overwrite", "keep one"),
-        ("[broker]\naddress = 10.8.0.1\n", 2, "broker.address", "Expected newline", "double quotes"),
-        ('[broker]\naddress = "10.8.0.1\n', 2, "broker.address", "Illegal character", "close the quotes"),
+        ("[broker]\naddress = 10.8.0.1\n", 2, "broker.address", "expected newline", "double quotes"),
+        ('[broker]\naddress = "10.8.0.1\n', 2, "broker.address", "illegal character", "close the quotes"),
         ("[broker]\naddress = 3\n", 2, "broker.address", "not text", '"10.8.0.1"'),
         ('[broker]\naddress = "b.example"\n', 2, "broker.address", "outside the tunnel", '"10.8.0.1"'),
         ('[broker]\naddress = "10.8.0.1:8883"\n', 2, "broker.address", "a port", "port is a key of its own"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.engine.receipts import LAST_RECEIPT_AT
 from sync_protocol.bundle import Frame, FrameType
 from sync_protocol.receipt import Mark, Span, SpanStatus
 from sync_protocol.statement import RECEIPT, Statement, sign_statement
@@ -150,6 +151,8 @@ def test_a_receipt_for_another_origin_is_kept_to_pass_on_and_changes_nothing_her
     with device.store.transaction() as transaction:
         assert transaction.statement(RECEIPT, other.id) == foreign.data
         assert transaction.statement(RECEIPT, device.id) is None
+        assert transaction.number(LAST_RECEIPT_AT) is None, "the center has not spoken of this device"
+    assert not device.notices("chain_forked") and device.submit("new").epoch == 1
 
 
 def test_a_span_beyond_the_own_chain_begins_the_next_epoch_once(device: Device) -> None:

@@ -155,10 +155,11 @@ def test_bundles_grow_on_a_quick_link_and_shrink_on_a_slow_one(device: Device) -
 def wait_until_sent_again(device: Device) -> tuple[int, list[int]]:
     """Tick by half minutes until envelopes are sent; return the time it took and their sequences."""
     begun = device.now
-    while True:
-        sent = [one for one in device.tick(30 * SECOND) if envelopes_in([one])]
-        if sent:
-            return device.now - begun, [envelope.sequence for envelope in envelopes_in(device.settle_all(sent))]
+    while device.now < begun + DAY:
+        sent = device.settle_all(device.tick(30 * SECOND))
+        if envelopes_in(sent):
+            return device.now - begun, [envelope.sequence for envelope in envelopes_in(sent)]
+    return DAY, []
 
 
 def test_waits_double_up_to_the_limit_and_stay_there(device: Device) -> None:
@@ -239,18 +240,40 @@ def test_a_refused_bundle_rests_and_then_goes_again_with_its_heads(device: Devic
     fill(device, 3)
     (send,) = device.link_up()
     assert device.settle(send, taken=False) == []
-    assert device.tick(29 * SECOND) == []
-    again = device.tick(2 * SECOND)
+    assert device.tick(2 * SECOND) == []
+    again = device.tick(SECOND)
     assert len(envelopes_in(again)) == 3 and len(heads_in(again)) == 1
+
+
+def test_a_far_end_that_goes_on_refusing_is_asked_ever_more_rarely(device: Device) -> None:
+    fill(device, 1)
+    (send,) = device.link_up()
+    rests = []
+    for _ in range(9):
+        device.settle(send, taken=False)
+        begun = device.now
+        while not (sent := device.tick(SECOND)):
+            pass
+        rests.append((device.now - begun) // SECOND)
+        send = sent[0]
+    assert rests == [3, 6, 12, 24, 48, 96, 192, 384, 600]
 
 
 def test_a_refused_bundle_of_heads_alone_goes_again_after_the_rest(device: Device) -> None:
     (send,) = device.link_up()
     assert len(heads_in([send])) == 1
     device.settle(send, taken=False)
-    assert [effect.at for effect in device.effects if isinstance(effect, Wake)][-1] == device.now + 30 * SECOND
-    assert device.tick(29 * SECOND) == []
+    assert [effect.at for effect in device.effects if isinstance(effect, Wake)][-1] == device.now + 3 * SECOND
+    assert device.tick(2 * SECOND) == []
     assert len(heads_in(device.tick(SECOND))) == 1
+
+
+def test_heads_go_again_with_what_is_sent_again(device: Device) -> None:
+    fill(device, 2)
+    assert len(heads_in(device.settle_all(device.link_up()))) == 1
+    device.tick(5 * MINUTE)
+    again = device.settle_all(device.tick(5 * MINUTE))
+    assert len(envelopes_in(again)) == 2 and len(heads_in(again)) == 1
 
 
 def test_a_refused_bundle_keeps_the_heads_of_others_and_the_statements(device: Device) -> None:
@@ -270,8 +293,8 @@ def test_a_refused_bundle_keeps_the_heads_of_others_and_the_statements(device: D
 
 def test_heads_are_stated_again_after_the_interval_and_not_before(device: Device) -> None:
     device.settle_all(device.link_up())
-    assert heads_in(device.tick(5 * HOUR)) == []
-    assert len(heads_in(device.settle_all(device.tick(HOUR)))) == 1
+    assert heads_in(device.tick(59 * MINUTE)) == []
+    assert len(heads_in(device.settle_all(device.tick(MINUTE)))) == 1
     assert device.tick() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -171,3 +172,15 @@ def test_a_service_reads_what_systemd_decrypted_for_it(tmp_path: Path) -> None:
     (tmp_path / "root").write_bytes(b"already decrypted")
     sources = PassphraseSources({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert SecretDirectory(tmp_path / "nowhere", sources).read("root") == b"already decrypted"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+def test_a_key_that_root_makes_belongs_to_whom_the_folder_belongs(tmp_path: Path) -> None:
+    """Each service has a user of its own, who could not open a key of root's."""
+    directory = SecretDirectory(tmp_path / "secrets", PassphraseSources({}, known=b"long passphrase"), cost_log2=4)
+    directory.path.mkdir(mode=0o700)
+    os.chown(directory.path, 12345, 23456)
+    status = directory.write("receipt-1", b"seed").stat()
+    assert (status.st_uid, status.st_gid) == (12345, 23456)
+    assert stat.S_IMODE(status.st_mode) == 0o600

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from edge_agent import provisioning
+from edge_agent import enrolment, provisioning
 from edge_agent.commands.enrol import user_name
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict
 from edge_agent.commands.status import moment
@@ -92,7 +92,7 @@ def _check_owners(subject: Subject, directory: Path) -> Iterator[Finding]:
     if not state_directory.exists():
         return
     owner = state_directory.stat().st_uid
-    for name in provisioning.FILES:
+    for name in enrolment.FILES:
         path = directory / name
         if path.exists() and path.stat().st_uid != owner:
             problem = f"{path} belongs to {user_name(path.stat().st_uid)}, {state_directory} to {user_name(owner)}"
@@ -110,9 +110,15 @@ def _check_certificate(subject: Subject, device: provisioning.ProvisionedDevice)
         return
     from cryptography import x509
 
-    certificate = x509.load_pem_x509_certificate(device.tls_certificate.read_bytes())
+    # The device's own certificate first, then those that lead from it to the authority.
+    certificate, *between = x509.load_pem_x509_certificates(device.tls_certificate.read_bytes())
     authorities = x509.load_pem_x509_certificates(device.tls_authority.read_bytes())
-    if not any(_issued(certificate, authority) for authority in authorities):
+    last_of_chain = certificate
+    for following in between:
+        if not _issued(last_of_chain, following):
+            break
+        last_of_chain = following
+    if not any(_issued(last_of_chain, authority) for authority in authorities):
         problem = "the TLS certificate was not issued by the authority that came with it"
         yield Finding("certificate", Verdict.PROBLEM, problem, "have the center enrol the device anew")
         return

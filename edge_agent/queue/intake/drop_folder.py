@@ -1,13 +1,12 @@
 """The watched drop folder: a file moved into it is sealed and taken away.
 
-A file is first renamed into `taken/` under a name of its own; that name is the submission's occasion. So a crash
-at any moment leaves either a file
-that is taken again, or one that was accepted already and is only removed. What is refused moves to `refused/`,
-with the reason beside it.
+A file is first renamed into `taken/` under a name of its own; that name is the submission's occasion. So a crash at
+any moment leaves either a file that is taken again, or one that was accepted already and is only removed. What is
+refused moves to `refused/`, with the reason beside it.
 
 Names that begin with a dot (of folders, too) or end in `.part` or `.tmp` are left alone: programs write under such a
-name and rename when done. `FORM/FILE` names
-the form by the subfolder. `.jsonl` holds one questionnaire a line, all of which are accepted, or none.
+name and rename when done. `FORM/FILE` names the form by the subfolder. `.jsonl` holds one questionnaire a line, all
+of which are accepted, or none.
 """
 
 from __future__ import annotations

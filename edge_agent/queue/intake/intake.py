@@ -39,9 +39,9 @@ class Intake:
     async def take(self, raws: Sequence[RawSubmission], occasion: str) -> Sequence[Accepted | Unacceptable]:
         """Accept all of them or none, durably.
 
-        `occasion` tells one submission of the same bytes from another (a file's path, a request's own key):
-        repeating a submission with
-        the same occasion changes nothing. A questionnaire with an instance id of its own needs none.
+        `occasion` tells one submission of the same bytes from another (a file's path, a request's own key): repeating
+        a submission with the same occasion changes nothing. A questionnaire with an instance id of its own needs
+        none.
         """
         full = self._check_room(sum(len(raw.body) for raw in raws))
         if full is not None:

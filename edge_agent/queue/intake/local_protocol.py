@@ -1,10 +1,9 @@
 """The local sockets' protocol, for the daemon's side and the commands' side.
 
-A request is one line of JSON; when it has a member `bytes`, so many bytes of body follow at once. Each request
-gets one line of JSON
-back, in the order of the requests; a client may send the next before it has the answer. An answer has `ok`; when
-that is false,
-`problem`, `remedy` and `again` say why, what to do, and whether the same request may succeed later.
+A request is one line of JSON; when it has a member `bytes`, so many bytes of body follow at once. Each request gets
+one line of JSON back, in the order of the requests; a client may send the next before it has the answer. An answer
+has `ok`; when that is false, `problem`, `remedy` and `again` say why, what to do, and whether the same request may
+succeed later.
 """
 
 from __future__ import annotations
@@ -32,6 +31,9 @@ _CONNECTIONS_MAX: Final = 32
 _ANSWER_TIMEOUT_SECONDS: Final = 60
 _REQUEST_TIMEOUT_SECONDS: Final = 60
 """A request that has begun must arrive in this time; between requests a client may be silent for ever."""
+
+_LARGE_BODY_BYTES: Final = 256 * 1024
+"""Nearly all questionnaires are far smaller; 64 of this size may wait at once."""
 
 Request = dict[str, Any]
 Answer = Mapping[str, object]
@@ -127,7 +129,11 @@ class LocalServer:
             group.create_task(write_answers())
             try:
                 while (request := await _read_request(reader)) is not None:
-                    await answers.put(group.create_task(self._answer(*request)))
+                    answer = group.create_task(self._answer(*request))
+                    await answers.put(answer)
+                    if len(request[1]) > _LARGE_BODY_BYTES:
+                        # Waiting requests are held in memory: of large ones there is one at a time.
+                        await asyncio.wait({answer})
             except LocalProtocolError as error:
                 # Where the next request would begin is not known. What was asked before still gets its answers.
                 log.warning("local_request_broken", socket=self._path.name, problem=str(error))

@@ -1,9 +1,8 @@
 """The local socket for form programs: request `submit`, with the questionnaire as body.
 
-Members, all optional: `media_type`, `form`, `form_version`, `instance_id`, and `key`, by which a program that got
-no answer can safely ask again.
-The answer's `epoch`, `first_sequence` and `last_sequence` name the envelopes; `repeated` says that they were there
-before.
+Members, all optional: `media_type`, `form`, `form_version`, `instance_id`, and `key`, by which a program that got no
+answer can safely ask again. The answer's `epoch`, `first_sequence` and `last_sequence` name the envelopes; `repeated`
+says that they were there before.
 """
 
 from __future__ import annotations

@@ -5,36 +5,27 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
+from operations.configuration.mistakes import Mistake
+
 SYNTAX_MISTAKES_MAX = 20  # beyond that it is not a configuration file, and a longer list helps nobody
 
 _HEADER = re.compile(r"^\s*\[{1,2}\s*([^\[\]#]+?)\s*\]{1,2}\s*(?:#.*)?$")
 _KEY = re.compile(r"""^\s*((?:["']?[\w-]+["']?)(?:\s*\.\s*["']?[\w-]+["']?)*)\s*=(.*)$""")
 _AT_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)$")
 
-# What to write instead, by a piece of tomllib's message.
+# What to write instead, by a piece of tomllib's message. The examples are keys that every program's file has.
 _REMEDIES = (
     ("Cannot overwrite", "keep one of the two lines and delete the other"),
     ("Cannot declare", "put all keys of the section under one heading"),
-    ("Expected '='", "write the key, an equals sign and a value, such as  port = 8883"),
-    ("Invalid value", 'put text in double quotes, such as  address = "10.8.0.1"; numbers go without spaces or units'),
+    ("Expected '='", 'write the key, an equals sign and a value, such as  level = "info"'),
+    ("Invalid value", 'put text in double quotes, such as  level = "info"; numbers go without spaces or units'),
     ("Unescaped '\\'", "put a text with backslashes in single quotes"),
     ("Illegal character", "close the quotes at the end of the text"),
     ("Unterminated string", "close the quotes at the end of the text"),
     ("Unclosed array", "close the list with ]"),
-    ("Expected ']'", "write the section's name alone on its line in brackets, such as  [broker]"),
+    ("Expected ']'", "write the section's name alone on its line in brackets, such as  [log]"),
     ("Expected newline", "write one key a line, and put text in double quotes; comments begin with #"),
 )
-_REMEDY = "compare the line with the sample file that `edge-agent sample-configuration` prints"
-
-
-@dataclass(frozen=True)
-class SyntaxMistake:
-    """One line that is not TOML: its number from 1 and its key, both None at the end of the file; the remedy."""
-
-    line: int | None
-    key: str | None
-    problem: str
-    remedy: str
 
 
 @dataclass
@@ -43,13 +34,16 @@ class ParsedText:
 
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
-    mistakes: list[SyntaxMistake] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
     complete: bool = True  # False when what follows a mistake could not be read: then nothing is "missing"
     unreadable: set[str] = field(default_factory=set)  # keys that are there, on a line with a mistake
 
 
-def parse_text(text: str) -> ParsedText:
-    """Parses the text. A single line with a mistake is left out and the rest read, so that all are found at once."""
+def parse_text(text: str, sample_place: str) -> ParsedText:
+    """Parses the text. A single line with a mistake is left out and the rest read, so that all are found at once.
+
+    `sample_place` completes the remedy "compare the line with …" where there is no better one.
+    """
     lines = text.replace("\r\n", "\n").split("\n")
     parsed = ParsedText(lines=_lines_of_keys(lines))
     while True:
@@ -58,7 +52,8 @@ def parse_text(text: str) -> ParsedText:
         except tomllib.TOMLDecodeError as error:
             number, problem = _place(str(error))
             path = None if number is None else _path_at(lines, number)
-            parsed.mistakes.append(SyntaxMistake(number, path, problem, _remedy(problem)))
+            remedy = _remedy(problem, sample_place)
+            parsed.mistakes.append(Mistake(number, path, problem[:1].lower() + problem[1:], remedy))
             if number is None or not _can_be_left_out(lines, number) or len(parsed.mistakes) >= SYNTAX_MISTAKES_MAX:
                 parsed.complete = False
                 return parsed
@@ -75,8 +70,9 @@ def _place(message: str) -> tuple[int | None, str]:
     return int(found.group(1)), message[: found.start()]
 
 
-def _remedy(problem: str) -> str:
-    return next((remedy for piece, remedy in _REMEDIES if piece in problem), _REMEDY)
+def _remedy(problem: str, sample_place: str) -> str:
+    otherwise = f"compare the line with {sample_place}"
+    return next((remedy for piece, remedy in _REMEDIES if piece in problem), otherwise)
 
 
 def _can_be_left_out(lines: list[str], number: int) -> bool:

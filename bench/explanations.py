@@ -1,0 +1,72 @@
+"""The words around the figures in docs/benchmarks.md: how each is measured, and why against that."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TITLES: Final = {
+    "submits": "Durable submits on a device",
+    "center": "The center, end to end",
+    "wire": "Bytes on the wire",
+    "idle": "The daemon at rest",
+}
+
+OPENING: Final = """\
+# Benchmarks
+
+Written by `python -m bench --write` (`make bench ARGS=--write`); do not edit. Every figure stands beside its
+limit or a peer that was measured in the same run, in turns (A B A B); rates are medians of the rounds, ratios
+are medians of the rounds' own ratios. The machine was not ours alone: trust ratios and CPU time before rates.
+"""
+
+_SUBMITS: Final = """\
+One by one: each submit is an event of the stepper and one commit of the real SQLite queue (WAL,
+synchronous=FULL), head mirror included. *Without the sealing cost* has stubs of the same sizes in the place of
+compressing, padding, encrypting and signing; what these cost is a row of its own. The limit is what the disk
+itself can do: append one envelope's bytes to a file and fdatasync, on the same file system. The database writes
+about nine pages (37 KB) for it: an envelope of 2.3 KB and its places in the indexes.
+
+Through the socket: the real daemon, a form program that waits for each answer, or with 32 requests under way,
+which share commits.
+"""
+
+_CENTER: Final = """\
+What devices sent lies in the consumers' sessions at a real mosquitto (the product's own configuration, TLS)
+before the clock starts, so that publishing costs nothing measured. Measured is from letting the consumers
+connect until a receipt for every envelope, signed and published by the real receipt publisher, has reached a
+subscriber. Broker, database, publisher and consumers share the cores. All is configured as `central-broker init`
+does, but the publisher looks every 100 ms instead of every second: a run takes seconds, and would otherwise
+measure the wait for its last receipt.
+
+*Backlog*: devices that were away; bundles as the engine fills them. *Trickle*: every envelope in a bundle of its
+own, with its head, from devices that take turns. The aims are judged on the backlog: capacity is needed when
+21,000 tablets come back at once with what they hold; a trickle comes no faster than interviews end (552,000
+within one evening hour are 153 a second).
+
+*Floor*: verify, open and decode the same kind of envelopes in as many processes, then store the same bytes raw
+in one transaction without an index (COPY; for SQLite executemany), both times added. *Straightforward consumer*
+(`bench/straightforward_consumer.py`): aiomqtt, pydantic, one INSERT and one commit an envelope, the same
+cryptography, the same durability, no receipts, nothing held; measured until its last commit.
+
+How far ahead of the straightforward consumer anything can be is bounded by the cryptography, which both do: the
+rows of *the floor itself* say how far. With this disk left alone a commit takes a quarter of a millisecond, and
+even the floor is then only 3 to 5 times as fast; while others keep the disk busy, commits cost more and all
+ratios to this peer grow. Therefore the same once more with a PostgreSQL whose every commit takes 2 ms longer
+(`commit_delay`), as it does where the log goes to a synchronous replica or to network storage, which that of a
+census database should.
+"""
+
+_WIRE: Final = """\
+A real daemon sends through a relay that counts TCP payload, which is all of TLS and MQTT, both ways: bundle and
+head up, PUBACK and receipts down. Sealing is 1,296 bytes (header, key encapsulation, tag, signature); content is
+padded to a multiple of 1 KB so that its size tells little of its answers.
+"""
+
+_IDLE: Final = """\
+A real daemon, provisioned, connected to a real broker with the loopback interface as its VPN, everything
+receipted. Resident memory counts pages of libraries that other processes share, too. CPU to start is that of all
+threads until the connection stands, from compiled modules as they are installed. A wakeup is a voluntary context
+switch of any thread.
+"""
+
+EXPLANATIONS: Final = {"submits": _SUBMITS, "center": _CENTER, "wire": _WIRE, "idle": _IDLE}

@@ -1,0 +1,476 @@
+"""What the engine may expect of a store, asked of the queue; and what the queue promises of its files."""
+
+import os
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.engine.effects import Accepted
+from edge_agent.engine.events import ChainPosition
+from edge_agent.engine.store import SequenceRange, StoreFault, StoreFull
+from edge_agent.queue import transaction as transaction_module
+from edge_agent.queue.migrations import MIGRATIONS
+from edge_agent.queue.store import LOCK_FILE_NAME, QUEUE_FILE_NAME, QueueBusy, QueueStore
+from edge_agent.queue.transaction import QueueTransaction
+from sync_protocol.content import Metadata, encode_content
+from sync_protocol.envelope import NO_ID, Envelope, seal_envelope
+from sync_protocol.head import sign_head
+from sync_protocol.identity import CENTER
+from sync_protocol.receipt import SpanStatus
+from sync_protocol.statement import sign_statement
+from tests.support.device import NOW, Authority, Device
+
+AUTHORITY = Authority()
+OWN = Device(Path(), AUTHORITY)
+OTHER = Device(Path(), AUTHORITY, name="tablet-2")
+MEDIUM = b"m" * 16
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[QueueStore]:
+    with QueueStore(tmp_path / "queue") as one:
+        with one.transaction() as transaction:
+            transaction.start_epoch(1, reason="first start", now=NOW)
+        yield one
+
+
+def envelope(sequence: int, *, device: Device = OWN, epoch: int = 1, body: bytes = b"x") -> Envelope:
+    metadata = Metadata(
+        form="f",
+        form_version="",
+        instance_id=f"uuid:{sequence}",
+        media_type="application/json",
+        created_at=0,
+        part=1,
+        parts=1,
+        whole_bytes=len(body),
+        whole_digest="0" * 64,
+    )
+    return seal_envelope(
+        encode_content(metadata, body),
+        recipient=AUTHORITY.center.public_key,
+        signer=device.signer,
+        origin=device.id,
+        epoch=epoch,
+        sequence=sequence,
+        previous_id=NO_ID if sequence == 1 else b"p" * 32,
+    )
+
+
+def add(store: QueueStore, *envelopes: Envelope) -> None:
+    with store.transaction() as transaction:
+        for one in envelopes:
+            own = one.origin == OWN.id
+            assert transaction.add_envelope(one, own=own, carrier=None if own else OTHER.id, now=NOW)
+
+
+def due(store: QueueStore, now: int = NOW, *, destination: bytes = CENTER, bytes_max: int = 10**9) -> list[int]:
+    with store.transaction() as transaction:
+        return [one.number for one in transaction.due(destination, now, bytes_max=bytes_max)]
+
+
+def place(first: int, last: int) -> SequenceRange:
+    return SequenceRange(OWN.id, 1, first, last)
+
+
+# The chain and submissions.
+
+
+def test_position_follows_the_newest_epoch_and_its_last_envelope(store: QueueStore) -> None:
+    first, second = envelope(1), envelope(2)
+    add(store, first, second)
+    with store.transaction() as transaction:
+        assert transaction.position() == ChainPosition(1, 2, second.id)
+        transaction.start_epoch(4, reason="test", now=NOW)
+        assert transaction.position() == ChainPosition(4, 0, NO_ID)
+        assert transaction.epochs() == [ChainPosition(1, 2, second.id), ChainPosition(4, 0, NO_ID)]
+        for epoch in (4, 2):
+            with pytest.raises(StoreFault, match="does not follow"):
+                transaction.start_epoch(epoch, reason="test", now=NOW)
+
+
+def test_anothers_envelopes_do_not_move_the_position(store: QueueStore) -> None:
+    add(store, envelope(7, device=OTHER))
+    with store.transaction() as transaction:
+        assert transaction.position() == ChainPosition(1, 0, NO_ID)
+
+
+def test_a_submission_is_remembered_by_its_key(store: QueueStore) -> None:
+    with store.transaction() as transaction:
+        assert transaction.accepted_before(b"k" * 32) is None
+        transaction.remember_submission(b"k" * 32, Accepted(5, 1, 2, 3, repeated=False), NOW)
+        assert transaction.accepted_before(b"k" * 32) == Accepted(0, 1, 2, 3, repeated=True)
+
+
+def test_an_envelope_is_stored_once(store: QueueStore) -> None:
+    one = envelope(1)
+    add(store, one)
+    with store.transaction() as transaction:
+        assert not transaction.add_envelope(one, own=True, carrier=None, now=NOW)
+        assert transaction.envelope_id(OWN.id, 1, 1) == one.id
+        assert transaction.envelope_id(OWN.id, 1, 2) is None
+
+
+def test_a_transaction_that_fails_leaves_nothing(store: QueueStore) -> None:
+    with pytest.raises(RuntimeError), store.transaction() as transaction:
+        transaction.add_envelope(envelope(1), own=True, carrier=None, now=NOW)
+        transaction.put_number("n", 1)
+        raise RuntimeError
+    with store.transaction() as transaction:
+        assert transaction.envelope_id(OWN.id, 1, 1) is None and transaction.number("n") is None
+
+
+# Marks, purges.
+
+
+def test_marks_are_counted_when_they_change_something(store: QueueStore) -> None:
+    add(store, *(envelope(n) for n in range(1, 4)))
+    with store.transaction() as transaction:
+        assert transaction.mark(place(1, 2), SpanStatus.COMMITTED, NOW) == 2
+        assert transaction.mark(place(1, 3), SpanStatus.COMMITTED, NOW) == 1
+        assert transaction.mark(place(1, 3), SpanStatus.COMMITTED, NOW) == 0
+        assert transaction.mark(place(3, 3), SpanStatus.HELD, NOW) == 1
+        assert transaction.unmark(place(2, 3)) == 2
+        assert transaction.unmark(place(2, 3)) == 0
+
+
+def test_only_own_committed_envelopes_up_to_the_watermark_are_purged(store: QueueStore) -> None:
+    add(store, *(envelope(n) for n in range(1, 5)), envelope(1, device=OTHER))
+    with store.transaction() as transaction:
+        transaction.mark(place(1, 1), SpanStatus.COMMITTED, NOW)
+        transaction.mark(place(2, 2), SpanStatus.COMMITTED, NOW + 1)
+        transaction.mark(place(3, 3), SpanStatus.HELD, NOW)
+        transaction.mark(SequenceRange(OTHER.id, 1, 1, 1), SpanStatus.COMMITTED, NOW)
+        assert transaction.purge_own(OWN.id, watermark=NOW, now=NOW) == 1
+        assert transaction.purge_own(OTHER.id, watermark=NOW, now=NOW) == 0
+        assert transaction.purged_count(place(1, 4)) == 1
+        assert transaction.unmark(place(1, 1)) == 0, "what is purged cannot be sent again"
+        assert transaction.position().sequence == 4
+        assert transaction.envelope_id(OWN.id, 1, 1) is not None
+
+
+def test_foreign_envelopes_are_counted_and_dropped_by_origin(store: QueueStore) -> None:
+    one, two = envelope(1, device=OTHER), envelope(2, device=OTHER)
+    add(store, one, two, envelope(1))
+    with store.transaction() as transaction:
+        assert transaction.foreign_origins() == {OTHER.id}
+        assert transaction.foreign_bytes() == len(one.data) + len(two.data)
+        transaction.note_sent(CENTER, [1], now=NOW, next_at=NOW)
+        transaction.mark(SequenceRange(OTHER.id, 1, 1, 1), SpanStatus.COMMITTED, NOW)
+        assert transaction.drop_foreign(OTHER.id) == 1
+        assert transaction.foreign_bytes() == len(two.data)
+        assert transaction.drop_foreign(OWN.id) == 0
+
+
+# Sending.
+
+
+def test_due_gives_own_before_others_in_the_order_of_arrival_within_the_room(store: QueueStore) -> None:
+    foreign, own = envelope(1, device=OTHER), [envelope(n) for n in (1, 2, 3)]
+    add(store, foreign, *own)
+    assert due(store) == [2, 3, 4, 1]
+    assert due(store, bytes_max=len(own[0].data) * 2 + 200) == [2, 3]
+    assert due(store, bytes_max=1) == [2], "one at least, whatever its size"
+
+
+def test_what_is_under_way_is_due_again_at_its_time_for_its_destination_only(store: QueueStore) -> None:
+    add(store, envelope(1), envelope(2))
+    with store.transaction() as transaction:
+        transaction.note_sent(CENTER, [1], now=NOW, next_at=NOW + 100)
+        assert transaction.next_due_at(CENTER) == NOW + 100
+        assert transaction.next_due_at(MEDIUM) is None
+    assert due(store, NOW + 99) == [2] and due(store, NOW + 100) == [1, 2]
+    assert due(store, destination=MEDIUM) == [1, 2]
+    with store.transaction() as transaction:
+        transaction.note_answered(CENTER, [1], now=NOW + 10, next_at=NOW + 500)
+    assert due(store, NOW + 100) == [2] and due(store, NOW + 500) == [1, 2]
+
+
+def test_attempts_are_counted_through_answers(store: QueueStore) -> None:
+    add(store, envelope(1))
+    with store.transaction() as transaction:
+        for attempt in range(3):
+            assert [one.attempts for one in transaction.due(CENTER, NOW, bytes_max=10**6)] == [attempt]
+            transaction.note_sent(CENTER, [1], now=NOW, next_at=NOW + 100)
+            transaction.note_answered(CENTER, [1], now=NOW, next_at=NOW)
+
+
+def test_records_from_the_future_do_not_count(store: QueueStore) -> None:
+    add(store, envelope(1), envelope(2))
+    with store.transaction() as transaction:
+        transaction.note_sent(CENTER, [1], now=NOW + 1000, next_at=NOW + 2000)
+        transaction.note_sent(CENTER, [2], now=NOW - 10, next_at=NOW + 10)
+        transaction.note_answered(CENTER, [2], now=NOW + 1000, next_at=NOW + 2000)
+    assert due(store) == [1, 2]
+
+
+@pytest.mark.parametrize("destination", [None, CENTER, MEDIUM])
+def test_forgetting_attempts_makes_due_what_was_under_way_and_nothing_else(
+    store: QueueStore, destination: bytes | None
+) -> None:
+    add(store, envelope(1), envelope(2))
+    with store.transaction() as transaction:
+        transaction.note_sent(CENTER, [1, 2], now=NOW, next_at=NOW + 100)
+        transaction.note_answered(CENTER, [2], now=NOW, next_at=NOW + 100)
+        transaction.forget_attempts(NOW, destination)
+    assert due(store) == ([] if destination == MEDIUM else [1])
+
+
+def test_forgetting_dispatches_makes_due_what_a_destination_took(store: QueueStore) -> None:
+    add(store, envelope(1), envelope(2))
+    with store.transaction() as transaction:
+        for destination in (CENTER, MEDIUM):
+            transaction.note_sent(destination, [1, 2], now=NOW, next_at=NOW + 100)
+            transaction.note_answered(destination, [1, 2], now=NOW, next_at=NOW + 100)
+        assert transaction.forget_dispatches(CENTER) == 2
+    assert due(store) == [1, 2] and due(store, destination=MEDIUM) == []
+
+
+def test_a_mark_ends_the_waiting_and_a_withdrawn_mark_makes_due_at_once(store: QueueStore) -> None:
+    add(store, envelope(1))
+    with store.transaction() as transaction:
+        transaction.note_sent(CENTER, [1], now=NOW, next_at=NOW + 100)
+        transaction.mark(place(1, 1), SpanStatus.COMMITTED, NOW)
+        assert transaction.next_due_at(CENTER) is None
+        assert transaction.oldest_open_at() is None
+    assert due(store, NOW + 200) == []
+    with store.transaction() as transaction:
+        transaction.unmark(place(1, 1))
+        assert transaction.oldest_open_at() == NOW
+    assert due(store) == [1]
+
+
+# Statements, heads, numbers.
+
+
+def test_the_newest_statement_of_each_subject_is_kept(store: QueueStore) -> None:
+    def form(serial: int, subject: bytes) -> bytes:
+        one = sign_statement(AUTHORITY.content, kind=40, subject=subject * 16, serial=serial, body=b"%d" % serial)
+        with store.transaction() as transaction:
+            transaction.put_statement(one)
+        return one.data
+
+    second, _, other = form(2, b"a"), form(1, b"a"), form(1, b"b")
+    with store.transaction() as transaction:
+        assert transaction.statement(40, b"a" * 16) == second
+        assert transaction.statements(40) == [second, other]
+        assert transaction.statements(41) == []
+
+
+def test_the_newest_head_of_each_epoch_is_kept(store: QueueStore) -> None:
+    def put(epoch: int, sequence: int, serial: int) -> bool:
+        head = sign_head(
+            OTHER.signer,
+            origin=OTHER.id,
+            epoch=epoch,
+            sequence=sequence,
+            last_id=b"i" * 32,
+            receipt_serial=serial,
+            stated_at=NOW,
+        )
+        with store.transaction() as transaction:
+            return transaction.put_head(head)
+
+    assert [put(1, 5, 1), put(1, 4, 9), put(1, 5, 1), put(1, 5, 2), put(2, 1, 0)] == [True, False, False, True, True]
+    with store.transaction() as transaction:
+        assert len(transaction.heads()) == 2
+
+
+def test_numbers_are_replaced(store: QueueStore) -> None:
+    with store.transaction() as transaction:
+        transaction.put_number("n", 1)
+        transaction.put_number("n", -2)
+        assert transaction.number("n") == -2
+
+
+# Files.
+
+
+def test_the_connection_is_as_durable_as_promised(store: QueueStore) -> None:
+    asked = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum")
+    assert [store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked] == ["wal", 2, 1, 1]
+
+
+def test_a_queue_that_does_not_become_durable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Careless(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+            return super().execute("SELECT 1" if sql == "PRAGMA synchronous" else sql, parameters)
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=Careless))
+    with pytest.raises(StoreFault, match="power cut"):
+        QueueStore(tmp_path)
+
+
+def test_only_the_owner_may_read_the_files(store: QueueStore, tmp_path: Path) -> None:
+    add(store, envelope(1))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "queue").iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert {QUEUE_FILE_NAME, f"{QUEUE_FILE_NAME}-wal", LOCK_FILE_NAME} <= modes.keys()
+
+
+def test_a_second_opener_is_told_that_the_queue_is_in_use(store: QueueStore, tmp_path: Path) -> None:
+    with pytest.raises(QueueBusy, match="in use by another process"):
+        QueueStore(tmp_path / "queue")
+    program = (
+        "import sys; from pathlib import Path; from edge_agent.queue.store import QueueStore; "
+        "QueueStore(Path(sys.argv[1]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "queue")], check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 1 and "QueueBusy" in ended.stderr
+
+
+def test_a_program_that_ignores_the_lock_file_cannot_read_or_write_either(store: QueueStore, tmp_path: Path) -> None:
+    add(store, envelope(1))
+    program = (
+        "import sqlite3, sys; "
+        "sqlite3.connect(sys.argv[1], timeout=0).execute('SELECT count(*) FROM envelope').fetchone()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "queue" / QUEUE_FILE_NAME)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1 and "database is locked" in ended.stderr
+
+
+def test_a_closed_queue_can_be_opened_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        QueueStore(tmp_path).close()
+
+
+def test_an_empty_file_gets_every_migration(tmp_path: Path) -> None:
+    with QueueStore(tmp_path) as store:
+        assert store.connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert store.connection.execute("SELECT count(*) FROM envelope").fetchone() == (0,)
+
+
+def test_a_queue_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
+    QueueStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / QUEUE_FILE_NAME) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    with pytest.raises(StoreFault, match="newer release"):
+        QueueStore(tmp_path)
+    with sqlite3.connect(tmp_path / QUEUE_FILE_NAME) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", ["text", "first page", "later page"])
+def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    with QueueStore(tmp_path) as store:
+        with store.transaction() as transaction:
+            transaction.start_epoch(1, reason="test", now=NOW)
+        add(store, *(envelope(n, body=os.urandom(3000)) for n in range(1, 30)))
+    path = tmp_path / QUEUE_FILE_NAME
+    data = bytearray(path.read_bytes())
+    if damage == "text":
+        data = bytearray(b"this is no database, but a text that somebody put here\n" * 200)
+    elif damage == "first page":
+        data[100:2000] = b"\xff" * 1900
+    else:
+        data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(StoreFault, match=r"damaged.*keep the files"), QueueStore(tmp_path) as store:
+        due(store)
+
+
+def test_a_missing_folder_that_cannot_be_made_is_told_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreFault, match=re.escape(str(tmp_path / "file"))):
+        QueueStore(tmp_path / "file" / "queue")
+
+
+def test_the_room_of_purged_envelopes_goes_back_to_the_disk(store: QueueStore, tmp_path: Path) -> None:
+    add(store, *(envelope(n, body=os.urandom(50_000)) for n in range(1, 101)))
+    store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    full = (tmp_path / "queue" / QUEUE_FILE_NAME).stat().st_size
+    with store.transaction() as transaction:
+        transaction.mark(place(1, 100), SpanStatus.COMMITTED, NOW)
+        assert transaction.purge_own(OWN.id, watermark=NOW, now=NOW) == 100
+    store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert (tmp_path / "queue" / QUEUE_FILE_NAME).stat().st_size < full / 10
+
+
+# Every statement of a transaction, failing for want of room.
+
+WORK: list[Callable[[QueueTransaction], object]] = [
+    lambda t: t.start_epoch(2, reason="r" * 9000, now=NOW),
+    lambda t: t.remember_submission(b"k" * 9000, Accepted(0, 1, 1, 1, repeated=False), NOW),
+    lambda t: t.add_envelope(envelope(9, body=os.urandom(9000)), own=True, carrier=None, now=NOW),
+    lambda t: t.put_statement(
+        sign_statement(AUTHORITY.content, kind=40, subject=b"s" * 16, serial=1, body=bytes(9000))
+    ),
+    lambda t: t.put_number("n" * 9000, 1),
+]
+
+
+@pytest.mark.parametrize("position", range(len(WORK)))
+def test_a_statement_that_finds_no_room_takes_its_whole_transaction_with_it(store: QueueStore, position: int) -> None:
+    add(store, envelope(1))
+    pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+    store.connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreFull, match="the disk is full"), store.transaction() as transaction:
+        transaction.put_number("small", 1)
+        WORK[position](transaction)
+    store.connection.execute("PRAGMA max_page_count = 100000")
+    with store.transaction() as transaction:
+        assert transaction.number("small") is None
+        assert transaction.position() == ChainPosition(1, 1, transaction.envelope_id(OWN.id, 1, 1) or b"")
+        WORK[position](transaction)
+
+
+# Plans.
+
+PLANS: list[tuple[str, Callable[[QueueTransaction], object]]] = [
+    ("due", lambda t: t.due(CENTER, NOW, bytes_max=10)),
+    ("next_due_at", lambda t: t.next_due_at(CENTER)),
+    ("position", lambda t: t.position()),
+    ("mark", lambda t: t.mark(place(1, 2), SpanStatus.COMMITTED, NOW)),
+    ("unmark", lambda t: t.unmark(place(1, 2))),
+    ("purged_count", lambda t: t.purged_count(place(1, 2))),
+    ("purge_own", lambda t: t.purge_own(OWN.id, watermark=NOW, now=NOW)),
+    ("envelope_id", lambda t: t.envelope_id(OWN.id, 1, 1)),
+    ("oldest_open_at", lambda t: t.oldest_open_at()),
+    ("foreign_origins", lambda t: t.foreign_origins()),
+    ("foreign_bytes", lambda t: t.foreign_bytes()),
+    ("drop_foreign", lambda t: t.drop_foreign(OTHER.id)),
+    ("forget_attempts", lambda t: t.forget_attempts(NOW)),
+    ("accepted_before", lambda t: t.accepted_before(b"k")),
+]
+
+
+@pytest.mark.parametrize(("name", "work"), PLANS, ids=[name for name, _ in PLANS])
+def test_no_statement_reads_or_sorts_the_whole_queue(
+    store: QueueStore, name: str, work: Callable[[QueueTransaction], object]
+) -> None:
+    add(store, envelope(1), envelope(1, device=OTHER))
+    ran: list[str] = []
+    store.connection.set_trace_callback(ran.append)
+    with store.transaction() as transaction:
+        assert isinstance(transaction, transaction_module.QueueTransaction)
+        work(transaction)
+    store.connection.set_trace_callback(None)
+    statements = [sql for sql in ran if not sql.startswith(("BEGIN", "COMMIT", "--"))]
+    assert statements, name
+    for sql in statements:
+        plan = [row[3] for row in store.connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        assert plan and not any("TEMP B-TREE" in step for step in plan), (sql, plan)
+        # A scan along a partial index reads only the envelopes that are still there to be sent or dropped.
+        assert all(
+            "INDEX" in step or "PRIMARY KEY" in step or "SUBQUERY" in step or "SEARCH" in step for step in plan
+        ), (
+            sql,
+            plan,
+        )

@@ -1,0 +1,53 @@
+"""`python -m bench` measures everything that it promises and says so; how fast anything was is not looked at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.postgresql import find_postgresql_programs
+from tests.support.shared_data import PROJECT_FOLDER
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed"),
+    pytest.mark.timeout(300),
+]
+
+
+def run_bench(*parts: str) -> dict[str, Any]:
+    """Run the smallest benchmark of these parts and return its document."""
+    words = [sys.executable, "-m", "bench", "--size", "tiny", "--json"]
+    for part in parts:
+        words += ["--only", part]
+    ended = subprocess.run(words, cwd=PROJECT_FOLDER, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-4_000:]
+    document: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return document
+
+
+def test_every_figure_about_devices_comes_with_its_limit_and_is_judged() -> None:
+    rows = run_bench("submits", "wire", "idle")["rows"]
+    assert set(rows) == {"submits", "wire", "idle"}
+    judged = [row for part in rows.values() for row in part if row["aim"] is not None]
+    assert len(judged) == 4
+    assert all(row["peer_figure"] is not None and row["met"] in (True, False) for row in judged)
+    assert all(row["figure"] > 0 for row in (*rows["submits"], *rows["wire"]))
+
+
+@pytest.mark.skipif(find_postgresql_programs() is None, reason="PostgreSQL is not installed")
+def test_the_center_is_measured_on_both_databases_against_floor_and_peer() -> None:
+    rows = run_bench("center")["rows"]["center"]
+    for database in ("SQLite", "PostgreSQL"):
+        judged = [row for row in rows if row["what"].startswith(database) and row["aim"] is not None]
+        assert {row["aim"] for row in judged} == {"ratio ≥ 0.5", "ratio ≥ 8"}
+        assert all(row["figure"] > 0 and row["ratio"] > 0 for row in judged)
+
+
+def test_what_is_written_names_no_folder_of_the_machine() -> None:
+    machine = run_bench("submits")["machine"]
+    assert not any("/" in value for value in machine.values())
