@@ -53,13 +53,18 @@ def test_fifty_kills_lose_nothing_and_double_nothing_on_postgresql(
     tmp_path: Path, running_postgresql: PostgresqlCluster, postgresql_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = kill_and_drain(tmp_path, KILLS, database_url=postgresql_dsn, cluster=running_postgresql, tablets=3)
-    with capsys.disabled():
-        sys.stdout.write(f"\n{report}\n")
+    tell(report, capsys)
 
 
 @pytest.mark.xdist_group("kills-sqlite")
 def test_kills_lose_nothing_and_double_nothing_on_sqlite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = kill_and_drain(tmp_path, KILLS // 2, database_url=None, cluster=None, tablets=2)
+    tell(report, capsys)
+
+
+def tell(report: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Print to the terminal; under pytest-xdist, which hides that, `-rP` shows it."""
+    sys.stdout.write(f"{report}\n")
     with capsys.disabled():
         sys.stdout.write(f"\n{report}\n")
 
