@@ -43,7 +43,7 @@ class ReceiptMaker:
             if grant.origin not in fresh and grant.last is not None and self._may_repeat(grant, grant.last):
                 made[grant.origin] = grant.last
                 continue
-            spans = self._chain(issue, grant.origin).spans()
+            spans = self._chain(issue, grant).spans()
             signed = sign_receipt(
                 self._signer, origin=grant.origin, serial=grant.serial, watermark=issue.watermark, spans=spans
             )
@@ -68,11 +68,12 @@ class ReceiptMaker:
             if known is not None and row.committed_at > known[0] and not known[1].extend(row):
                 del self._chains[origin]
 
-    def _chain(self, issue: ReceiptIssue, origin: bytes) -> Chain:
+    def _chain(self, issue: ReceiptIssue, grant: ReceiptGrant) -> Chain:
+        origin = grant.origin
         known = self._chains.get(origin)
-        if known is None:
+        if known is None or known[1].newest_epoch < grant.newest_epoch:
             clock, rows = issue.chain(origin)
-            known = (clock, Chain(rows))
+            known = (clock, Chain(rows, grant.newest_epoch))
             self._chains[origin] = known
             # The first chain sets the clock; later ones are ahead of it and pass over what they know already.
             self._clock = clock if self._clock is None else self._clock

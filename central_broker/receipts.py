@@ -2,6 +2,10 @@
 
 A span follows verified links only: each envelope in it names the one before by id. A gap, a broken link or another
 status starts a new span; where a chain forks, one branch goes on and every other one starts a span of its own.
+
+An epoch that is over ended because its device was put back to an older state, or has a twin: what the device still
+has of it may end anywhere, and a later envelope's id cannot vouch for it. So there each envelope is a span of its own;
+or, in a long one, each few.
 """
 
 from __future__ import annotations
@@ -15,6 +19,10 @@ from sync_protocol.limits import RECEIPT_MARKS_MAX, RECEIPT_SPANS_MAX
 from sync_protocol.receipt import Mark, Span, SpanStatus
 
 _STATUSES: Final = {EnvelopeStatus.COMMITTED: SpanStatus.COMMITTED, EnvelopeStatus.HELD: SpanStatus.HELD}
+
+
+_CLOSED_SPANS_MAX: Final = RECEIPT_SPANS_MAX // 2
+"""Spans for what epochs that are over have in them; the newest one has the other half."""
 
 
 @dataclass(slots=True)
@@ -33,7 +41,11 @@ class _Growing:
 class Chain:
     """What the center has of one origin, growing by rows in the order of (epoch, sequence)."""
 
-    def __init__(self, rows: Iterable[ChainRow] = ()) -> None:
+    def __init__(self, rows: Iterable[ChainRow] = (), newest_epoch: int = 0) -> None:
+        rows = list(rows)
+        self.newest_epoch = max([newest_epoch, *(row.epoch for row in rows)])
+        over = sum(row.epoch < self.newest_epoch for row in rows)
+        self._together_max = -(-over // _CLOSED_SPANS_MAX)
         self._spans: list[_Growing] = []
         self._ends: dict[bytes, _Growing] = {}
         self._reached = (0, 0)
@@ -41,11 +53,13 @@ class Chain:
             self._add(row)
 
     def extend(self, row: ChainRow) -> bool:
-        """Take one more row; False, and nothing changed, when it does not come after all the others.
+        """Take one more row; False, and nothing changed, when it does not come after all the others in their epoch.
 
-        Then something older was filled in, moved or disproved, and the chain must be built anew.
+        Then something older was filled in, moved or disproved, or an epoch is over: the chain must be built anew.
         """
         if row.status is EnvelopeStatus.DISPROVED or (row.epoch, row.sequence) <= self._reached:
+            return False
+        if self._spans and row.epoch != self.newest_epoch:
             return False
         self._add(row)
         return True
@@ -53,6 +67,8 @@ class Chain:
     def _add(self, row: ChainRow) -> None:
         self._reached = (row.epoch, row.sequence)
         span = self._ends.get(row.previous_id)
+        if span is not None and row.epoch < self.newest_epoch and row.sequence - span.first >= self._together_max:
+            span = None
         if span is not None and span.epoch == row.epoch and span.last == row.sequence - 1 and span.status is row.status:
             del self._ends[row.previous_id]
             span.last = row.sequence

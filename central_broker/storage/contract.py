@@ -323,12 +323,14 @@ class ReceiptGrant:
     """What one origin's next receipt is made with; `last` are the bytes of the newest so far.
 
     `republishable`: `last` answers the origin's newest head, so that it may be sent again as it is.
+    `newest_epoch` is the last one of which the origin has stated a head; 0 when none.
     """
 
     origin: bytes
     serial: int
     last: bytes | None
     republishable: bool
+    newest_epoch: int
 
 
 class ReceiptIssue(Protocol):

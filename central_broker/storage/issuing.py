@@ -26,11 +26,12 @@ class Issue:
             )
             rows = self._statements.execute(select, (origin,))
         last, data = rows[0]
-        named: int = self._statements.execute(
-            "SELECT coalesce(max(receipt_serial), 0) FROM head WHERE origin = %s", (origin,)
-        )[0][0]
+        named, newest_epoch = self._statements.execute(
+            "SELECT coalesce(max(receipt_serial), 0), coalesce(max(epoch), 0) FROM head WHERE origin = %s", (origin,)
+        )[0]
         serial = min(max(last + 1, now, named + 1), STORED_NUMBER_MAX)
-        return ReceiptGrant(origin, serial, None if data is None else bytes(data), data is not None and last >= named)
+        newest = None if data is None else bytes(data)
+        return ReceiptGrant(origin, serial, newest, newest is not None and last >= named, newest_epoch)
 
     @property
     def watermark(self) -> int:

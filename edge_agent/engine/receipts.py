@@ -60,6 +60,7 @@ def _judge_spans(receipt: Receipt, transaction: StoreTransaction, now: int) -> t
     known = {position.epoch: position for position in transaction.epochs()}
     good: list[Span] = []
     effects: list[Effect] = []
+    forked: dict[int, Span] = {}
     elsewhere, reason = 0, ""
     for span in receipt.spans:
         position = known.get(span.epoch)
@@ -68,9 +69,11 @@ def _judge_spans(receipt: Receipt, transaction: StoreTransaction, now: int) -> t
         elif transaction.envelope_id(receipt.origin, span.epoch, span.last) == span.last_id:
             good.append(span)
         else:
-            fields = {"epoch": span.epoch, "sequence": span.last, "id": span.last_id}
-            effects.append(Notice("chain_forked", fields, Level.ERROR))
+            forked.setdefault(span.epoch, span)
             elsewhere, reason = max(elsewhere, span.epoch), "the center has other envelopes of this chain"
+    for epoch, span in forked.items():
+        # Of an epoch that is over each envelope has a span of its own; one alarm an epoch says it.
+        effects.append(Notice("chain_forked", {"epoch": epoch, "sequence": span.last, "id": span.last_id}, Level.ERROR))
     if elsewhere >= max(known):
         effects.extend(begin_epoch(transaction, after=elsewhere, reason=reason, now=now))
     return good, effects

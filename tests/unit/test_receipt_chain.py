@@ -53,10 +53,10 @@ def test_a_broken_link_is_not_passed_over() -> None:
     assert [(span.first, span.last_id) for span in spans] == [(1, chain[0].id), (2, stranger.id)]
 
 
-def test_an_epoch_starts_a_new_span() -> None:
+def test_an_epoch_starts_a_new_span_and_the_one_before_is_told_piece_by_piece() -> None:
     one, two = links(2), links(2, epoch=2)
     spans = Chain([row(link, 1) for link in one + two]).spans()
-    assert [(span.epoch, span.first, span.last) for span in spans] == [(1, 1, 2), (2, 1, 2)]
+    assert [(span.epoch, span.first, span.last) for span in spans] == [(1, 1, 1), (1, 2, 2), (2, 1, 2)]
 
 
 def test_every_branch_of_a_fork_gets_spans_that_follow_its_own_links() -> None:
