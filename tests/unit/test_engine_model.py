@@ -72,7 +72,10 @@ class Lives(RuleBasedStateMachine):
     # The field.
 
     @rule(large=st.booleans())
-    def submit(self, large: bool) -> None:
+    def submit_one(self, large: bool) -> None:
+        self.submit(large=large)
+
+    def submit(self, *, large: bool) -> None:
         self.submitted += 1
         text = str(self.submitted)
         body = text.encode() * (PART_BYTES_MAX // len(text) + 1) if large else text.encode()
@@ -111,6 +114,23 @@ class Lives(RuleBasedStateMachine):
         if answer is not None:
             self.out(self.device.settle(send, taken=answer))
 
+    @rule(answers=st.booleans())
+    def exchange(self, answers: bool) -> None:
+        self.work_well(answers=answers)
+
+    def work_well(self, *, answers: bool) -> None:
+        """Let one whole exchange succeed, with or without the receipt: deep states are made of these."""
+        if not self.is_up:
+            self.up(remembered=True)
+        self.out(self.device.tick())
+        while self.wire:
+            send = self.wire.pop(0)
+            self.center.take(send.data)
+            self.out(self.device.settle(send))
+        if answers:
+            self.mail.append(self.center.receipt())
+            self.out([one for one in self.device.receive(self.mail[-1]) if isinstance(one, Send)])
+
     # The center.
 
     @rule()
@@ -140,28 +160,20 @@ class Lives(RuleBasedStateMachine):
 
     # The tablet.
 
-    @rule()
-    def restart(self) -> None:
-        self.stop()
-        self.device.start()
-
-    @rule()
-    def lose_the_mirror(self) -> None:
-        self.stop()
-        (self.device.directory / MIRROR_FILE_NAME).unlink()
-        self.device.start()
-
-    @rule()
-    def copy_files(self) -> None:
+    @rule(without_mirror=st.booleans())
+    def restart(self, without_mirror: bool) -> None:
+        """End and start the process; its files are copied on the way, to be rolled back to later."""
         self.stop()
         copy = Copy(f"copy-{len(self.copies)}", frozenset(self.accepted))
         shutil.copytree(self.device.directory, self.folder / copy.name)
         self.copies.append(copy)
+        if without_mirror:
+            (self.device.directory / MIRROR_FILE_NAME).unlink()
         self.device.start()
 
     @precondition(lambda self: self.copies)
-    @rule(data=st.data(), wholly=st.booleans())
-    def roll_back(self, data: st.DataObject, wholly: bool) -> None:
+    @rule(data=st.data(), wholly=st.sampled_from([False, False, False, True]), goes_on=st.booleans())
+    def roll_back(self, data: st.DataObject, wholly: bool, goes_on: bool) -> None:
         copy = data.draw(st.sampled_from(self.copies))
         self.stop()
         mirror = (self.device.directory / MIRROR_FILE_NAME).read_bytes()
@@ -175,6 +187,9 @@ class Lives(RuleBasedStateMachine):
         self.excused |= self.accepted - copy.accepted
         self.accepted = set(copy.accepted)
         self.device.start()
+        if goes_on:
+            self.submit(large=False)
+            self.work_well(answers=False)
 
     def stop(self) -> None:
         self.device.stop()
