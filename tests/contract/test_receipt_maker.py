@@ -5,14 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from central_broker.acceptance import accept_envelope, decode_whole, hold
+from central_broker.broker_link import BrokerLink, BrokerSettings
 from central_broker.receipt_maker import ReceiptMaker
+from central_broker.receipt_publisher import PublisherSettings, ReceiptPublisher
 from central_broker.retry import RetryResult, retry_held
+from central_broker.stopping import Stop
 from central_broker.storage import open_storage
 from central_broker.storage.contract import AcceptedEnvelope, Batch, HeldItem, HeldReason, Storage, Want
+from sync_protocol.bundle import read_bundle
 from sync_protocol.receipt import SpanStatus, read_receipt
 from sync_protocol.statement import parse_statement
 from tests.support.center import Center, LinkChain, SealingDevice, body_of
@@ -64,6 +69,52 @@ def test_a_head_that_is_behind_gets_the_same_receipt_again_and_a_new_key_signs_a
     assert receipt_by(ReceiptMaker(center.receipt_signer), storage, chain.origin, fresh=False) == first
     assert receipt_by(ReceiptMaker(center.issuer), storage, chain.origin, fresh=False) != first
     assert storage.receipt(chain.origin) != first
+
+
+class WatchingLink:
+    """A connection that looks, at the moment of each publish, what another connection to the database sees."""
+
+    connected = True
+
+    def __init__(self, url: str, origin: bytes) -> None:
+        self._url = url
+        self._origin = origin
+        self.published: dict[int, bool] = {}
+        self.seen: list[tuple[bytes, bytes | None]] = []
+
+    def publish(self, _topic: str, payload: bytes) -> int:
+        statements = [frame.payload for frame in read_bundle(payload).frames]
+        other = open_storage(self._url)
+        self.seen.append((statements[-1], other.receipt(self._origin)))
+        other.close()
+        self.published[1] = True
+        return 1
+
+    def pump(self, _timeout_seconds: float) -> None:
+        """Nothing travels."""
+
+
+def test_no_receipt_is_published_before_the_database_has_it(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Else a publisher that dies in between gives its serial to another receipt, which devices take for stale."""
+    chain, center = LinkChain("a"), Center()
+    for url in (f"sqlite:///{tmp_path}/census.sqlite", request.getfixturevalue("quick_postgresql_dsn")):
+        storage = open_storage(url)
+        storage.commit(Batch([chain.accepted()]), decode_whole, 10)
+        link = WatchingLink(url, chain.origin)
+        settings = PublisherSettings(BrokerSettings("127.0.0.1", 1, "publisher", None))
+        publisher = ReceiptPublisher(
+            settings,
+            storage,
+            cast(BrokerLink, link),
+            signer=center.receipt_signer,
+            certificates=(),
+            now=lambda: 20,
+            stop=Stop(),
+        )
+        assert publisher.publish_once()
+        storage.close()
+        ((published, recorded),) = link.seen
+        assert recorded == published
 
 
 def test_what_was_held_is_committed_once_its_origin_and_form_are_known(storage: Storage) -> None:
