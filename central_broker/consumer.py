@@ -20,28 +20,20 @@ from typing import Final
 
 import structlog
 
-from central_broker.acceptance import Ignored, accept, decode_whole, hold, learn_keys
+from central_broker.acceptance import decode_whole
 from central_broker.broker_link import BrokerLink, BrokerSettings, Jitter, Received, Subscription
 from central_broker.directory import Directory
+from central_broker.messages import Message, accept_messages, read_message
 from central_broker.stopping import Stop
 from central_broker.storage.contract import (
-    AcceptedEnvelope,
-    Arrival,
-    ArrivedHead,
     Batch,
     BatchResult,
-    CertifiedDevice,
-    HeldItem,
-    HeldReason,
     Outcome,
     OutcomeKind,
-    Route,
     Storage,
     StorageUnavailable,
 )
 from sync_protocol import topics
-from sync_protocol.bundle import BundleContents, FrameType, read_bundle
-from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Trust
 from sync_protocol.keys import RecipientSecret
 
@@ -92,13 +84,11 @@ class DirectorySource:
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
+class _Taken:
+    """A message, and what to acknowledge it by."""
+
     received: Received
-    carrier: bytes | None
-    received_at: int
-    contents: BundleContents | None
-    """None when the payload is larger than a bundle can be."""
-    envelopes: int
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +102,7 @@ class _Recorded:
 class _UnderWay:
     """Messages whose batch is with the database's thread."""
 
-    messages: Sequence[_Message]
+    messages: Sequence[_Taken]
     recording: Future[_Recorded]
 
 
@@ -154,7 +144,7 @@ class Consumer:
             if under_way is not None:
                 self._conclude(under_way, database)
 
-    def _begin(self, messages: Sequence[_Message], database: ThreadPoolExecutor, *, busy: bool) -> _UnderWay:
+    def _begin(self, messages: Sequence[_Taken], database: ThreadPoolExecutor, *, busy: bool) -> _UnderWay:
         """Have a batch recorded. While another one is, this one is accepted here at the same time."""
         if not busy or self._directory is None:
             return _UnderWay(messages, database.submit(self._accept_and_record, messages))
@@ -182,12 +172,12 @@ class Consumer:
                 recording = database.submit(self._accept_and_record, under_way.messages)
                 continue
             self._report(under_way.messages, recorded)
-            for message in under_way.messages:
-                self._link.acknowledge(message.received)
+            for taken in under_way.messages:
+                self._link.acknowledge(taken.received)
             self._link.pump(0)
             return True
 
-    def _accept_and_record(self, messages: Sequence[_Message]) -> _Recorded:
+    def _accept_and_record(self, messages: Sequence[_Taken]) -> _Recorded:
         """Runs on the database's thread."""
         self._directory = self._directories.current()
         return self._record(self._accept(messages, self._directory))
@@ -199,9 +189,9 @@ class Consumer:
         result = self._storage.commit(batch, decode_whole, self._now())
         return _Recorded(batch, result, time.perf_counter() - started)
 
-    def _collect(self, idle_seconds: float) -> list[_Message]:
+    def _collect(self, idle_seconds: float) -> list[_Taken]:
         """Return messages as soon as they are enough for a batch, or the first has waited long enough."""
-        messages: list[_Message] = []
+        messages: list[_Taken] = []
         envelopes = 0
         self._link.pump(0)
         deadline = time.monotonic() + idle_seconds
@@ -212,24 +202,13 @@ class Consumer:
                     break
                 self._link.pump(remaining)
                 continue
-            message = self._read(self._link.received.popleft())
+            received = self._link.received.popleft()
+            taken = _Taken(received, read_message(received.topic, received.payload, self._now()))
             if not messages:
                 deadline = time.monotonic() + self._settings.batch_milliseconds / 1000
-            messages.append(message)
-            envelopes += message.envelopes
+            messages.append(taken)
+            envelopes += taken.message.envelopes
         return messages
-
-    def _read(self, received: Received) -> _Message:
-        try:
-            carrier = topics.carrier_of(received.topic)
-        except ProtocolError:
-            carrier = None
-        try:
-            contents = read_bundle(received.payload)
-        except ProtocolError:
-            return _Message(received, carrier, self._now(), None, 0)
-        envelopes = sum(frame.type == FrameType.ENVELOPE for frame in contents.frames)
-        return _Message(received, carrier, self._now(), contents, envelopes)
 
     def _wait(self, seconds: float) -> bool:
         """Keep the connection alive for a while; False when asked to stop. receive_maximum bounds what arrives."""
@@ -241,40 +220,13 @@ class Consumer:
             self._link.pump(min(remaining, _IDLE_SECONDS))
         return True
 
-    def _accept(self, messages: Sequence[_Message], directory: Directory) -> Batch:
-        envelopes: list[AcceptedEnvelope] = []
-        held: list[HeldItem] = []
-        heads: list[ArrivedHead] = []
-        devices: list[CertifiedDevice] = []
-        ignored: Counter[str] = Counter()
-        for message in messages:
-            if message.contents is None:
-                continue
-            if not message.contents.frames and message.received.payload and message.contents.skipped:
-                # Nothing in it could be read: it is kept as it came.
-                arrival = Arrival(message.carrier, Route.RELAY, message.received_at)
-                held.append(hold(message.received.payload, arrival, HeldReason.MALFORMED, "no readable frame in it"))
-            trusting = learn_keys(message.contents.frames, directory)
-            for frame in message.contents.frames:
-                outcome = accept(frame, carrier=message.carrier, received_at=message.received_at, directory=trusting)
-                match outcome:
-                    case AcceptedEnvelope():
-                        envelopes.append(outcome)
-                    case HeldItem():
-                        held.append(outcome)
-                    case ArrivedHead():
-                        heads.append(outcome)
-                    case CertifiedDevice():
-                        devices.append(outcome)
-                    case Ignored():
-                        ignored[f"{outcome.what}:{outcome.fault.value}"] += 1
-                    case None:
-                        pass
+    def _accept(self, messages: Sequence[_Taken], directory: Directory) -> Batch:
+        batch, ignored = accept_messages([taken.message for taken in messages], directory)
         if ignored:
             self._log.warning("ignored", frames=dict(ignored))
-        return Batch(envelopes, held, heads, devices)
+        return batch
 
-    def _report(self, messages: Sequence[_Message], recorded: _Recorded) -> None:
+    def _report(self, messages: Sequence[_Taken], recorded: _Recorded) -> None:
         batch, result = recorded.batch, recorded.result
         kinds = Counter(outcome.kind for outcome in result.envelopes)
         self._log.info(
@@ -292,9 +244,9 @@ class Consumer:
         if reasons:
             self._log.warning("held", reasons=dict(reasons))
         self._report_forks(batch, outcomes)
-        for message in messages:
-            if message.contents is None or message.contents.skipped:
-                self._report_skipped(message)
+        for taken in messages:
+            if taken.message.contents is None or taken.message.contents.skipped:
+                self._report_skipped(taken.message)
 
     def _report_forks(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         links = [*(envelope.link for envelope in batch.envelopes), *(item.link for item in batch.held)]
@@ -302,12 +254,12 @@ class Consumer:
             if outcome.fork and link is not None:
                 self._log.error("fork", origin=link.origin.hex(), epoch=link.epoch, sequence=link.sequence)
 
-    def _report_skipped(self, message: _Message) -> None:
+    def _report_skipped(self, message: Message) -> None:
         skipped = message.contents.skipped if message.contents else ()
         self._log.warning(
             "bundle_damaged",
             carrier=message.carrier.hex() if message.carrier else None,
-            payload_bytes=len(message.received.payload),
+            payload_bytes=len(message.payload),
             oversized=message.contents is None,
             salvaged_frames=len(message.contents.frames) if message.contents else 0,
             skipped_bytes=sum(one.length for one in skipped),

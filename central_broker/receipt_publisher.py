@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -28,6 +28,19 @@ _STORAGE_RETRY_SECONDS_MAX: Final = 10.0
 
 Clock = Callable[[], int]
 """Now, in microseconds since 1970 UTC."""
+
+
+class Outlet(Protocol):
+    """What of a `BrokerLink` a publisher uses."""
+
+    published: dict[int, bool]
+
+    @property
+    def connected(self) -> bool: ...
+
+    def pump(self, timeout_seconds: float) -> None: ...
+
+    def publish(self, topic: str, payload: bytes) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class ReceiptPublisher:
         self,
         settings: PublisherSettings,
         storage: Storage,
-        link: BrokerLink,
+        link: Outlet,
         *,
         signer: Signer,
         certificates: Sequence[Statement],
