@@ -1,0 +1,314 @@
+"""Knows everything that is true in a simulated world, and checks the promise of DESIGN §2 after every event.
+
+I1  What was accepted is in the database exactly once, or on an intact carrier, unless every carrier was destroyed:
+    checked whenever a copy disappears, and at the end.
+I2  What its origin has purged is committed, and in the newest recorded backup: at every purge.
+I3  Receipts only get newer, and no place of a chain is given to two envelopes: at every receipt and every envelope.
+I4  A sync mark is a time at which the database committed that very envelope: at every mark, and at the end.
+I5  Same place, other content: both are kept, and it is told: at the end.
+I6  Once nothing fails any more, everything drains: at the end.
+I7  Every fault was reached in every state that matters: over many seeds (`faults.Faults.states`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sync_protocol.receipt import SpanStatus
+from tests.simulator.watch import Change, Dispatched, Gone, Lost, Placed, Questionnaire, ReceiptKept, Row
+
+Place = tuple[bytes, int, int]
+"""Origin, epoch, sequence."""
+
+
+class Violation(AssertionError):
+    """The promise was broken; `invariant` is I1 to I6."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+class Carrier(Protocol):
+    """Something besides a device's queue that may hold intact envelopes: a medium."""
+
+    def holds(self, envelope_id: bytes) -> bool: ...
+
+
+@dataclass
+class AcceptedQuestionnaire:
+    """What a form program was told to be durable."""
+
+    origin: bytes
+    instance_id: str
+    digest: bytes
+    ids: tuple[bytes, ...]
+
+
+@dataclass
+class QueueTruth:
+    """What lies in one device's queue, from one disk to the next."""
+
+    rows: dict[bytes, Row] = field(default_factory=dict)
+    own: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    """The device's chain: the id at each epoch and sequence."""
+    receipts: dict[bytes, int] = field(default_factory=dict)
+
+    def holds(self, envelope_id: bytes) -> bool:
+        row = self.rows.get(envelope_id)
+        return row is not None and row.has_data
+
+
+class Oracle:
+    """One world's truth."""
+
+    def __init__(self) -> None:
+        self.accepted: dict[tuple[bytes, str], AcceptedQuestionnaire] = {}
+        self.queues: dict[str, QueueTruth] = defaultdict(QueueTruth)
+        self.carriers: list[Carrier] = []
+        self.places: dict[Place, set[bytes]] = defaultdict(set)
+        self.left: dict[Place, bytes] = {}
+        """Which envelope of a place has left its device."""
+        self.twins: set[bytes] = set()
+        """Origins of which a whole image was restored, or a clone lives: they may fork, and it must be told."""
+        self.rolled_back: set[bytes] = set()
+        self.orphans: set[bytes] = set()
+        """Envelopes whose origin has lost them to a declared fault: only others can still bring them."""
+        self.excused: set[bytes] = set()
+        """Envelopes of which every carrier was destroyed, by a declared fault. They may still turn up."""
+        self.database: dict[bytes, Placed] = {}
+        self.questionnaires: dict[bytes, Questionnaire] = {}
+        self.commits: dict[bytes, set[int]] = defaultdict(set)
+        self.holds: dict[bytes, set[int]] = defaultdict(set)
+        self.safe: frozenset[bytes] = frozenset()
+        self.told_forks: set[Place] = set()
+        self.counts: Counter[str] = Counter()
+
+    # Devices.
+
+    def opened(self, device: str, rows: Sequence[Row], receipts: dict[bytes, int]) -> None:
+        """A device has opened its queue: nothing that was there may be missing, unless its disk is another one."""
+        truth = self.queues[device]
+        present = {row.id: row for row in rows}
+        missing = [i for i, row in truth.rows.items() if row.has_data and not self._kept_as(present.get(i), row)]
+        if missing:
+            raise Violation("I1", f"{device} lost {len(missing)} durable envelopes when its process ended")
+        if any(receipts.get(origin, 0) < serial for origin, serial in truth.receipts.items()):
+            raise Violation("I3", f"{device} kept a newer receipt before its process ended than after")
+        for row in rows:
+            if truth.rows.get(row.id) != row:
+                # Committed by the step that was cut short, and not told until now.
+                self._row(device, truth, row)
+        truth.rows, truth.receipts = present, receipts
+
+    def _kept_as(self, now: Row | None, before: Row) -> bool:
+        """Whether an envelope is still there; it may have been purged by the very step that was cut short."""
+        if now is None:
+            return not before.own and before.id in self.database
+        return now.has_data or (now.own and now.id in self.safe) or (not now.own and now.id in self.database)
+
+    def disk_replaced(self, device: str, origin: bytes, *, wholly: bool, destroyed: bool = False) -> None:
+        """A device's disk is not what it was, by a declared fault: an older state of it, or gone."""
+        before = self.queues.pop(device, QueueTruth())
+        lost = {i for i, row in before.rows.items() if row.has_data}
+        self.orphans |= {i for i in lost if before.rows[i].own}
+        if not destroyed:
+            self.rolled_back.add(origin)
+        if wholly:
+            self.twins.add(origin)
+        self._pending_excuses(lost)
+
+    def _pending_excuses(self, ids: Iterable[bytes]) -> None:
+        for envelope_id in ids:
+            if not self.is_somewhere(envelope_id):
+                self.excused.add(envelope_id)
+
+    def stepped(self, device: str, changes: Sequence[Change], *, released: bool) -> None:
+        """A device has committed a step; `released` when its effects have left it, too."""
+        truth = self.queues[device]
+        for change in changes:
+            match change:
+                case Row():
+                    self._row(device, truth, change)
+                case Gone(envelope_id):
+                    gone = truth.rows.pop(envelope_id)
+                    if gone.has_data and not self.is_somewhere(envelope_id) and envelope_id not in self.orphans:
+                        raise Violation("I1", f"{device} dropped the last copy of {_name(gone)}")
+                    if gone.own:
+                        raise Violation("I1", f"{device} deleted its own {_name(gone)}")
+                case Dispatched(envelope_id):
+                    row = truth.rows[envelope_id]
+                    if released:
+                        self.left.setdefault((row.origin, row.epoch, row.sequence), row.id)
+                case ReceiptKept(origin, serial):
+                    if serial <= truth.receipts.get(origin, 0):
+                        raise Violation("I3", f"{device} replaced receipt {truth.receipts[origin]} by {serial}")
+                    truth.receipts[origin] = serial
+
+    def _row(self, device: str, truth: QueueTruth, row: Row) -> None:
+        before = truth.rows.get(row.id)
+        truth.rows[row.id] = row
+        if row.has_data:
+            self.excused.discard(row.id)
+            if row.own:
+                self.orphans.discard(row.id)
+        if before is None:
+            self._sealed(device, row)
+            if row.own:
+                truth.own[row.epoch, row.sequence] = row.id
+        if row.status is not None and (before is None or (before.status, before.committed_at) != _mark(row)):
+            self._marked(device, row)
+        if before is not None and before.has_data and not row.has_data:
+            self._purged(device, row)
+
+    def _sealed(self, device: str, row: Row) -> None:
+        place = (row.origin, row.epoch, row.sequence)
+        if row.own and self.left.get(place, row.id) != row.id and row.origin not in self.twins:
+            raise Violation("I3", f"{device} gave the place of {_name(row)} to a second envelope")
+        self.places[place].add(row.id)
+
+    def _marked(self, device: str, row: Row) -> None:
+        known = self.commits if row.status == SpanStatus.COMMITTED else self.holds
+        if row.committed_at not in known[row.id]:
+            what = "committed" if row.status == SpanStatus.COMMITTED else "held"
+            raise Violation("I4", f"{device} marks {_name(row)} as {what} at {row.committed_at}, which it never was")
+
+    def _purged(self, device: str, row: Row) -> None:
+        if row.own and (row.id not in self.safe or row.status != SpanStatus.COMMITTED):
+            raise Violation("I2", f"{device} purged {_name(row)}, which no backup of the center holds")
+        self.counts["purged"] += 1
+
+    def was_accepted(self, device: str, instance_id: str, digest: bytes, first_place: Place, last: int) -> None:
+        """A form program was told that a questionnaire is durable, from one place of the chain to a last sequence."""
+        origin, epoch, first = first_place
+        own = self.queues[device].own
+        ids = tuple(own.get((epoch, sequence), b"") for sequence in range(first, last + 1))
+        if not all(ids):
+            raise Violation("I1", f"{device} acknowledged {instance_id}, and its queue does not have it")
+        self.accepted[origin, instance_id] = AcceptedQuestionnaire(origin, instance_id, digest, ids)
+        self.counts["accepted"] += 1
+
+    def is_somewhere(self, envelope_id: bytes) -> bool:
+        """Whether the database or an intact carrier has this envelope."""
+        return (
+            envelope_id in self.database
+            or any(queue.holds(envelope_id) for queue in self.queues.values())
+            or any(carrier.holds(envelope_id) for carrier in self.carriers)
+        )
+
+    def carrier_lost(self, ids: Iterable[bytes]) -> None:
+        """A medium is gone, or its content damaged."""
+        self._pending_excuses(i for i in ids if i in self.orphans)
+
+    # The center.
+
+    def recorded(self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire], lost: Sequence[Lost]) -> None:
+        """The database has committed."""
+        if lost:
+            raise Violation("I1", f"{len(lost)} rows of {lost[0].table} were deleted in the database")
+        for one in placed:
+            self.database[one.id] = one
+            (self.commits if one.status == "committed" else self.holds)[one.id].add(one.committed_at)
+            self.places[one.origin, one.epoch, one.sequence].add(one.id)
+        for questionnaire in questionnaires:
+            if questionnaire.id in self.questionnaires:
+                raise Violation("I1", f"{questionnaire.instance_id} is in the database twice")
+            self.questionnaires[questionnaire.id] = questionnaire
+            self.counts["committed"] += 1
+
+    def fork_told(self, place: Place) -> None:
+        self.told_forks.add(place)
+
+    def backed_up(self, ids: frozenset[bytes]) -> None:
+        """A backup is complete and its watermark recorded: what it holds may be purged from now on."""
+        self.safe = ids
+
+    def database_restored(self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire]) -> None:
+        """The database is an older one now, by a declared fault."""
+        before = self.database
+        self.database = {one.id: one for one in placed}
+        self.questionnaires = {one.id: one for one in questionnaires}
+        missing = self.safe - self.database.keys()
+        if missing:
+            raise Violation("I4", f"{len(missing)} envelopes behind the watermark are not in the restored database")
+        for envelope_id, one in before.items():
+            if envelope_id not in self.database and not self.is_somewhere(envelope_id):
+                if envelope_id not in self.orphans:
+                    name = f"epoch {one.epoch} sequence {one.sequence}"
+                    raise Violation("I4", f"{name} was lost with the restored database, and its origin is alive")
+                self.excused.add(envelope_id)
+
+    # The end.
+
+    def judge_the_end(self, forks: Callable[[], Iterable[tuple[Place, tuple[bytes, ...]]]], active: set[bytes]) -> None:
+        """Everything has been given time to drain: the accounts must balance. `active` are origins in good standing."""
+        doubled: Counter[tuple[bytes, str, bytes]] = Counter()
+        for one in self.questionnaires.values():
+            doubled[one.origin, one.instance_id, one.digest] += 1
+        for accepted in self.accepted.values():
+            self._judge_accepted(accepted, doubled, active)
+        known = {(accepted.origin, accepted.instance_id) for accepted in self.accepted.values()}
+        for (origin, instance_id, _), times in doubled.items():
+            if times > 1 and origin not in self.rolled_back | self.twins:
+                raise Violation("I1", f"{instance_id} is in the database {times} times")
+            if (origin, instance_id) not in known and origin not in self.rolled_back | self.twins:
+                self.counts["arrived though never acknowledged"] += 1
+        self._judge_forks(dict(forks()))
+        for device, truth in self.queues.items():
+            self._judge_queue(device, truth, active)
+
+    def _judge_accepted(
+        self, accepted: AcceptedQuestionnaire, doubled: Counter[tuple[bytes, str, bytes]], active: set[bytes]
+    ) -> None:
+        missing = [i for i in accepted.ids if i not in self.database]
+        if any(i not in self.excused for i in missing):
+            raise Violation("I6", f"{accepted.instance_id} was accepted and never reached the database")
+        if missing:
+            self.counts["lost with every carrier, declared"] += 1
+            return
+        held = any(self.database[i].status != "committed" for i in accepted.ids)
+        if held and accepted.origin in active:
+            raise Violation("I6", f"{accepted.instance_id} is still held, though its origin is in good standing")
+        if not held and not doubled[accepted.origin, accepted.instance_id, accepted.digest]:
+            raise Violation("I1", f"{accepted.instance_id} is in the database with other content, or not whole")
+
+    def _judge_forks(self, told: dict[Place, tuple[bytes, ...]]) -> None:
+        in_database: dict[Place, set[bytes]] = defaultdict(set)
+        for one in self.database.values():
+            if one.status != "disproved":
+                in_database[one.origin, one.epoch, one.sequence].add(one.id)
+        for place, ids in in_database.items():
+            if len(ids) > 1:
+                self.counts["forked places"] += 1
+                if set(told.get(place, ())) != ids:
+                    raise Violation("I5", "two envelopes stand at one place, and the center does not list both")
+                if place not in self.told_forks:
+                    raise Violation("I5", "two envelopes came to stand at one place without an alarm")
+
+    def _judge_queue(self, device: str, truth: QueueTruth, active: set[bytes]) -> None:
+        for row in truth.rows.values():
+            stored = self.database.get(row.id)
+            if not row.own and row.has_data:
+                raise Violation("I6", f"{device} still carries another's {_name(row)}")
+            if not row.own:
+                continue
+            if stored is None:
+                raise Violation("I6", f"{device}'s {_name(row)} never reached the database")
+            if (row.status, row.committed_at) != (_STATUSES[stored.status], stored.committed_at):
+                raise Violation("I4", f"{device}'s {_name(row)} has another sync mark than its commit, in the end")
+            if row.has_data and row.origin in active:
+                raise Violation("I6", f"{device} never purged {_name(row)}")
+
+
+_STATUSES = {"committed": SpanStatus.COMMITTED, "held": SpanStatus.HELD}
+
+
+def _mark(row: Row) -> tuple[int | None, int | None]:
+    return row.status, row.committed_at
+
+
+def _name(row: Row) -> str:
+    return f"envelope {row.epoch}/{row.sequence} of {row.origin.hex()[:8]}"

@@ -1,0 +1,67 @@
+"""A device's way to the broker while its VPN is there: connects, and connects again with back-off."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.simulator.broker import Broker, Connection
+from tests.simulator.clockwork import MINUTE, SECOND
+from tests.simulator.device import Device
+
+_FIRST = 10 * SECOND
+_LONGEST = 30 * MINUTE
+
+
+class Uplink:
+    """Plays the part of the publisher's loop in `edge_agent.mqtt.publisher`."""
+
+    def __init__(self, device: Device, broker: Broker, randomness: Random) -> None:
+        self.device = device
+        self.broker = broker
+        self.is_available = False
+        self.connection: Connection | None = None
+        self._random = randomness
+        self._failures = 0
+        self._attempts = 0
+        device.on_start = self.try_soon
+
+    def open(self) -> None:
+        """The VPN is there."""
+        if not self.is_available:
+            self.is_available = True
+            self._failures = 0
+            self._try_after(SECOND)
+
+    def shut(self) -> None:
+        """The VPN is gone, and the connection with it."""
+        self.is_available = False
+        if self.connection is not None:
+            self.connection.cut()
+
+    def try_soon(self) -> None:
+        if self.is_available:
+            self._try_after(SECOND)
+
+    def _try_after(self, delay: int) -> None:
+        self._attempts += 1
+        attempt = self._attempts
+        self.broker.clockwork.after(delay, self.device.name, "connect", lambda: self._try(attempt))
+
+    def _try(self, attempt: int) -> None:
+        if attempt != self._attempts or not self.is_available or not self.device.is_up:
+            return
+        if self.connection is not None and self.connection.is_up:
+            return
+        self.connection = self.broker.connect(self.device)
+        if self.connection is None:
+            self._failed()
+        else:
+            self._failures = 0
+            self.connection.on_end = self._failed
+            if not self.connection.is_up:
+                self._failed()
+
+    def _failed(self) -> None:
+        self._failures += 1
+        limit = min(_FIRST << min(self._failures, 12), _LONGEST)
+        self._try_after(int(limit * self._random.random()) + SECOND)
