@@ -245,6 +245,8 @@ class Oracle:
 
     def judge_the_end(self, forks: Callable[[], Iterable[tuple[Place, tuple[bytes, ...]]]], active: set[bytes]) -> None:
         """Everything has been given time to drain: the accounts must balance. `active` are origins in good standing."""
+        for name in (_LOST, _UNACKNOWLEDGED, _FORKED):
+            self.counts.pop(name, None)
         doubled: Counter[tuple[bytes, str, bytes]] = Counter()
         for one in self.questionnaires.values():
             doubled[one.origin, one.instance_id, one.digest] += 1
@@ -255,7 +257,7 @@ class Oracle:
             if times > 1 and origin not in self.rolled_back | self.twins:
                 raise Violation("I1", f"{instance_id} is in the database {times} times")
             if (origin, instance_id) not in known and origin not in self.rolled_back | self.twins:
-                self.counts["arrived though never acknowledged"] += 1
+                self.counts[_UNACKNOWLEDGED] += 1
         self._judge_forks(dict(forks()))
         for device, truth in self.queues.items():
             self._judge_queue(device, truth, active)
@@ -267,7 +269,7 @@ class Oracle:
         if any(i not in self.excused for i in missing):
             raise Violation("I6", f"{accepted.instance_id} was accepted and never reached the database")
         if missing:
-            self.counts["lost with every carrier, declared"] += 1
+            self.counts[_LOST] += 1
             return
         held = any(self.database[i].status != "committed" for i in accepted.ids)
         if held and accepted.origin in active:
@@ -282,7 +284,7 @@ class Oracle:
                 in_database[one.origin, one.epoch, one.sequence].add(one.id)
         for place, ids in in_database.items():
             if len(ids) > 1:
-                self.counts["forked places"] += 1
+                self.counts[_FORKED] += 1
                 if set(told.get(place, ())) != ids:
                     raise Violation("I5", "two envelopes stand at one place, and the center does not list both")
                 if place not in self.told_forks:
@@ -303,6 +305,9 @@ class Oracle:
                 raise Violation("I6", f"{device} never purged {_name(row)}")
 
 
+_LOST = "lost with every carrier, declared"
+_UNACKNOWLEDGED = "arrived though never acknowledged"
+_FORKED = "forked places"
 _STATUSES = {"committed": SpanStatus.COMMITTED, "held": SpanStatus.HELD}
 
 

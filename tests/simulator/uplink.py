@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
+from edge_agent.mqtt.publisher import STEADY_SECONDS
 from tests.simulator.broker import Broker, Connection
 from tests.simulator.clockwork import MINUTE, SECOND
 from tests.simulator.device import Device
 
 _FIRST = 10 * SECOND
 _LONGEST = 30 * MINUTE
+_STEADY = STEADY_SECONDS * SECOND
 
 
 class Uplink:
@@ -56,10 +58,15 @@ class Uplink:
         if self.connection is None:
             self._failed()
         else:
-            self._failures = 0
-            self.connection.on_end = self._failed
+            came_up_at = self.broker.clockwork.now
+            self.connection.on_end = lambda: self._ended(came_up_at)
             if not self.connection.is_up:
                 self._failed()
+
+    def _ended(self, came_up_at: int) -> None:
+        if self.broker.clockwork.now - came_up_at >= _STEADY:
+            self._failures = 0
+        self._failed()
 
     def _failed(self) -> None:
         self._failures += 1
