@@ -214,7 +214,7 @@ class SqliteStatements:
         self._connection.executemany(
             "INSERT INTO outbox (origin, wanted, fresh, asked_at, leased_until) VALUES (?, 1, ?, ?, 0)"
             " ON CONFLICT (origin) DO UPDATE SET wanted = wanted + 1, fresh = max(fresh, excluded.fresh)",
-            [(origin, int(fresh), now) for origin, fresh in origins.items()],
+            [(origin, int(fresh), now) for origin, fresh in sorted(origins.items())],
         )
 
     def tick(self, now: int) -> int:
