@@ -1,0 +1,236 @@
+"""The language of directed scenarios: a dozen lines that read as a story, told to a world without chance faults.
+
+    with Story() as story:
+        story.enrols("Aigul", "Bolat")
+        story.fills("Aigul", 3)
+        story.opens_vpn("Aigul")
+        story.strikes("Aigul", Fault.CUT_BEFORE_COMMIT)
+        story.passes(hours=1)
+        story.ends_well()
+
+The oracle looks on after every event, as in every other life. `ends_well` lets everything work and balances the
+accounts.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from sync_protocol.identity import Role, Standing
+from tests.simulator.clockwork import DAY, HOUR, MINUTE
+from tests.simulator.couriers import StickFile
+from tests.simulator.faults import Fault
+from tests.simulator.run import quiet
+from tests.simulator.watch import Row
+from tests.simulator.world import FORM, NEW_FORM, Image, Resident, World
+from tests.support.device import memory_folder
+
+
+class Story:
+    """One world and what is told to happen in it. People's names are devices' names."""
+
+    def __init__(self, *, seed: int = 0, real_keys: bool = False) -> None:
+        quiet()
+        self._stack = ExitStack()
+        folder = self._stack.enter_context(memory_folder())
+        self.world = self._stack.enter_context(World(seed, folder, real_keys=real_keys, storied=True))
+        self._planned: dict[str, list[tuple[int, Fault]]] = {}
+        self._steps: dict[str, int] = {}
+        self._images: dict[str, Image] = {}
+        self._sticks: dict[str, list[StickFile]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note("The story so far:\n" + "\n".join(self.world.story or ()))
+        self._stack.close()
+
+    def _resident(self, name: str) -> Resident:
+        return self.world.residents[name]
+
+    # Who there is.
+
+    def enrols(self, *names: str, laptop: bool = False) -> None:
+        for name in names:
+            resident = self.world.add_device(name, Role.COLLECTION_POINT if laptop else Role.TABLET)
+            self._watch_steps(resident)
+
+    def _watch_steps(self, resident: Resident) -> None:
+        name = resident.device.name
+        self._steps[name] = 0
+        resident.device.faults_of_step = lambda _device: self._fault_of(name)
+
+    def _fault_of(self, name: str) -> Fault | None:
+        self._steps[name] += 1
+        for index, (step, fault) in enumerate(self._planned.get(name, [])):
+            if step == self._steps[name]:
+                del self._planned[name][index]
+                self.world.faults.note(name, fault, self.world.states(self._resident(name)))
+                return fault
+        return None
+
+    def steps(self, name: str) -> int:
+        """How many steps the device's engine has made."""
+        return self._steps[name]
+
+    # What people do.
+
+    def fills(self, name: str, count: int = 1, *, unknown_form: bool = False, body: bytes | None = None) -> None:
+        for _ in range(count):
+            self.world.submit(self._resident(name), form=NEW_FORM if unknown_form else FORM, body=body)
+
+    def opens_vpn(self, *names: str) -> None:
+        for name in names:
+            self._resident(name).uplink.open()
+
+    def shuts_vpn(self, *names: str) -> None:
+        for name in names:
+            self._resident(name).uplink.shut()
+
+    def passes(self, *, days: float = 0, hours: float = 0, minutes: float = 0) -> None:
+        self.world.run(int(days * DAY + hours * HOUR + minutes * MINUTE))
+
+    def carries(self, stick: str, *names: str, pulled_after: int | None = None) -> None:
+        """Take a stick from one device to the next, an hour at each; or pull it out after so many microseconds."""
+        if stick not in self.world.sticks:
+            self.world.add_stick(stick)
+        for name in names:
+            visit = self.world.plug_in(self.world.sticks[stick], self._resident(name))
+            if visit is None:
+                raise ValueError(f"{name} cannot take {stick} now")
+            self.world.run(HOUR if pulled_after is None else pulled_after)
+            visit.end(pulled=pulled_after is not None)
+            self.world.run(MINUTE)
+
+    def copies_stick(self, stick: str) -> None:
+        self._sticks[stick] = list(self.world.sticks[stick].files)
+
+    def swaps_stick_for_its_copy(self, stick: str) -> None:
+        self.world.twin_stick(self.world.sticks[stick], self._sticks[stick])
+
+    def loses_stick(self, stick: str) -> None:
+        self.world.faults.note(stick, Fault.STICK_LOST)
+        self.world.sticks[stick].put_back([])
+
+    def meet(self, one: str, other: str, *, minutes: float = 30) -> None:
+        meeting = self.world.meet(self._resident(one), self._resident(other))
+        if meeting is None:
+            raise ValueError(f"{one} and {other} cannot meet now")
+        self.world.run(int(minutes * MINUTE))
+        meeting.end()
+        self.world.run(MINUTE)
+
+    # What goes wrong.
+
+    def strikes(self, name: str, fault: Fault, *, step: int = 1) -> None:
+        """Let a fault strike a device at its next step, or the one after so many."""
+        self._planned.setdefault(name, []).append((self._steps[name] + step, fault))
+
+    def kills(self, name: str) -> None:
+        self.world.kill(self._resident(name))
+
+    def cuts_power(self, name: str, *, for_minutes: float = 1) -> None:
+        self.world.cut_power(self._resident(name), boot_after=int(for_minutes * MINUTE))
+
+    def fills_disk(self, name: str) -> None:
+        self.world.fill_disk(self._resident(name), full=True)
+
+    def frees_disk(self, name: str) -> None:
+        self.world.fill_disk(self._resident(name), full=False)
+
+    def sets_clock(self, name: str, *, days: float) -> None:
+        """Let a device's clock be so many days off from now on."""
+        self.world.jump_clock(self._resident(name), int(days * DAY))
+
+    def images(self, name: str) -> None:
+        """Copy the files of a device, to put back or to clone later."""
+        self._images[name] = self.world.take_image(self._resident(name))
+
+    def rolls_back_queue(self, name: str) -> None:
+        """Put the queue back to the copy, and leave the mirror."""
+        self.world.roll_back(self._resident(name), self._images[name], keep_mirror=True)
+        self.world.run(2 * MINUTE)
+
+    def rolls_back(self, name: str) -> None:
+        """Put the whole device back to the copy."""
+        self.world.roll_back(self._resident(name), self._images[name], keep_mirror=False)
+        self.world.run(2 * MINUTE)
+
+    def clones(self, name: str, twin: str) -> None:
+        """Let a second device live from the copy."""
+        resident = self.world.clone(self._resident(name), self._images[name])
+        self.world.residents[twin] = self.world.residents.pop(resident.device.name)
+        self._watch_steps(resident)
+        self._steps[twin] = self._steps.pop(resident.device.name)
+        resident.device.faults_of_step = lambda _device: self._fault_of(twin)
+
+    def destroys(self, name: str) -> None:
+        self.world.destroy(self._resident(name))
+
+    # The center.
+
+    def backs_up(self, *, recorded: bool = True) -> None:
+        self.world.database.back_up(recorded=recorded)
+        self.world.center.look_for_wants()
+        self.world.run(MINUTE)
+
+    def restores(self, *, later: bool = False) -> None:
+        if not self.world.center.restore(later=later):
+            raise ValueError("there is no backup yet")
+        self.world.faults.note("database", Fault.CENTER_RESTORED)
+
+    def crashes_broker(self, *, down_for_minutes: float = 1) -> None:
+        self.world.faults.note("broker", Fault.BROKER_CRASH)
+        self.world.broker.crash(int(down_for_minutes * MINUTE))
+
+    def stops_database(self) -> None:
+        self.world.faults.note("database", Fault.DATABASE_DOWN)
+        self.world.database.is_down = True
+
+    def starts_database(self) -> None:
+        self.world.database.is_down = False
+
+    def gives_standing(self, name: str, standing: Standing) -> None:
+        self.world.give_standing(self._resident(name), standing)
+
+    def retries_held(self) -> None:
+        self.world.center.retry_held()
+
+    # What must be seen.
+
+    def database_has(self, count: int) -> None:
+        """Expect so many questionnaires in the census database."""
+        found = len(self.world.oracle.questionnaires)
+        if found != count:
+            raise AssertionError(f"the database has {found} questionnaires, not {count}")
+
+    def own(self, name: str) -> list[Row]:
+        """The device's own envelopes by place."""
+        rows = self.world.oracle.queues[self._resident(name).device.name].rows.values()
+        return sorted((row for row in rows if row.own), key=lambda row: (row.epoch, row.sequence))
+
+    def carried(self, name: str) -> list[Row]:
+        """Others' envelopes that a device carries."""
+        rows = self.world.oracle.queues[self._resident(name).device.name].rows.values()
+        return [row for row in rows if not row.own and row.has_data]
+
+    def marked(self, name: str) -> int:
+        """How many of the device's own envelopes have a sync mark."""
+        return sum(row.status is not None for row in self.own(name))
+
+    def purged(self, name: str) -> int:
+        return sum(not row.has_data for row in self.own(name))
+
+    def told(self, name: str, notice: str) -> int:
+        """How often a device has told something in its journal."""
+        return self._resident(name).device.notices[notice]
+
+    def ends_well(self) -> None:
+        """Let everything work from now on, and balance the accounts; raises Violation."""
+        self.world.heal()
