@@ -1,0 +1,110 @@
+"""`python -m tests.simulator`: swarms, single seeds, and the report made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tests.simulator.run import live, mix_of
+from tests.simulator.swarm import Tally, faults_never_reached, shrink, swarm, uses_real_keys
+
+_console = Console()
+
+
+@click.group()
+def main() -> None:
+    """Simulated censuses: the real engine, queue, acceptance and receipts under every fault, by seed."""
+
+
+@main.command("swarm")
+@click.option("--seeds", default=200, show_default=True, help="How many seeds to live.")
+@click.option("--first", default=0, show_default=True, help="The first of them.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default="one a core", help="How many processes.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write what came of it here, as JSON, for the report.")
+@click.option("--shrink/--no-shrink", "with_story", default=True, help="Tell the shortest story of the first failure.")
+def swarm_command(seeds: int, first: int, jobs: int, record: Path | None, with_story: bool) -> None:
+    """Live many seeds; exit 1 when one of them breaks the promise."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console) as progress:
+        task = progress.add_task("lives", total=seeds)
+
+        def done(tally: Tally) -> None:
+            failed = f", [red]{len(tally.failures)} failed[/red]" if tally.failures else ""
+            progress.update(task, completed=tally.seeds, description=f"{tally.device_days:,.0f} device-days{failed}")
+
+        tally = swarm(range(first, first + seeds), jobs=jobs, done=done)
+    if record is not None:
+        record.write_text(json.dumps(tally.as_json(), indent=1))
+    _console.print(_summary(tally))
+    for failure in tally.failures:
+        _console.print(f"[red]seed {failure.seed}[/red] {failure.violation}", highlight=False)
+    if tally.failures:
+        if with_story:
+            _tell_story(tally.failures[0].seed)
+        sys.exit(1)
+
+
+def _summary(tally: Tally) -> Table:
+    table = Table(show_header=False)
+    stub_rate = tally.stub_device_days / tally.stub_cpu_seconds if tally.stub_cpu_seconds else 0
+    for name, value in (
+        ("seeds", f"{tally.seeds:,} ({tally.real_seeds:,} with real cryptography)"),
+        ("device-days", f"{tally.device_days:,.0f} ({stub_rate:,.0f} a CPU second with stub keys)"),
+        ("events", f"{tally.events:,}"),
+        ("questionnaires", f"{tally.counts['accepted']:,} accepted, {tally.counts['committed']:,} committed"),
+        ("faults", f"{sum(tally.faults.values()):,} of {len(tally.faults)} kinds"),
+        ("never reached", ", ".join(faults_never_reached(tally)) or "none"),
+        ("failures", f"{len(tally.failures)}"),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+@main.command("seed")
+@click.argument("seed", type=int)
+@click.option("--story/--no-story", default=False, help="Tell everything that happened.")
+def seed_command(seed: int, story: bool) -> None:
+    """Live one seed; the trace is the same wherever the same seed is lived with the same code."""
+    outcome = live(seed, real_keys=uses_real_keys(seed), storied=story)
+    for line in outcome.story:
+        click.echo(line)
+    click.echo(f"mix: {', '.join(sorted(mix_of(seed).groups))}")
+    click.echo(f"trace: {outcome.trace}  events: {outcome.events}  {dict(outcome.counts)}")
+    click.echo(outcome.violation or f"kept the promise; drained within {outcome.heal_days} days after the last fault")
+    sys.exit(outcome.violation is not None)
+
+
+@main.command("shrink")
+@click.argument("seed", type=int)
+def shrink_command(seed: int) -> None:
+    """Tell the story of a failing seed with as few faults as still break the promise."""
+    sys.exit(not _tell_story(seed))
+
+
+def _tell_story(seed: int) -> bool:
+    with _console.status("") as status:
+        outcome = shrink(seed, tried=lambda struck: status.update(f"still fails with {struck} faults"))
+    if outcome is None:
+        click.echo(f"seed {seed} keeps the promise")
+        return True
+    for line in outcome.story:
+        click.echo(line)
+    click.echo(f"seed {seed} at commit {_commit()}, {len(outcome.struck)} faults left: {outcome.violation}")
+    return False
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()
