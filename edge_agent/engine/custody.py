@@ -7,8 +7,8 @@ device can follow the links. So there are three kinds of carried envelopes under
 |---|---|
 | leads to this very id | ends at once; the envelope is not taken again |
 | ends in another id at this place | goes on: this is another branch of a forked chain |
-| covers the place, but nothing kept here leads to the id | ends with the first receipt that is newer than this
-device's passing it on: there always is somebody who has it, or the center was asked and has answered |
+| covers the place, but nothing kept here leads to the id | ends with the first receipt that comes after a far end
+has taken it that stands in for this device: the center, or a device of a greater name |
 """
 
 from __future__ import annotations
@@ -17,11 +17,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edge_agent.engine.effects import Effect, Level, Notice
+from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.store import SequenceRange, StoreTransaction
 from sync_protocol import statement
 from sync_protocol.envelope import Envelope, parse_envelope
+from sync_protocol.identity import CENTER
 from sync_protocol.receipt import Receipt, Span, SpanStatus, read_receipt
 from sync_protocol.statement import parse_statement
+
+
+def stands_in(link: Link, device: bytes) -> bool:
+    """Say whether a far end that takes an envelope over has it for longer than this device.
+
+    If any device would do, three could rely on each other in a circle and all let go. Names make an order: the
+    greatest of those who have an envelope keeps it until it has been to the center. A medium can be lost.
+    """
+    return link.far_end == CENTER or (link.shape is LinkShape.DUPLEX and link.far_end > device)
 
 
 class Custody:
@@ -82,7 +93,7 @@ def apply_foreign(receipt: Receipt, transaction: StoreTransaction) -> list[Effec
     ended: set[int] = set()
     for span in receipt.spans:
         judged = _judge(receipt.origin, span, (span.last, span.last_id), transaction)
-        ended.update(judged.vouched, judged.passed_on)
+        ended.update(judged.vouched, judged.handed_over)
     return _end(receipt.origin, ended, transaction)
 
 
@@ -103,8 +114,8 @@ class _Judged:
     """Numbers of carried envelopes under a span; what is in neither list stays."""
 
     vouched: list[int] = field(default_factory=list)
-    passed_on: list[int] = field(default_factory=list)
-    """Somebody took them from us, and nothing kept here tells whether the span means them."""
+    handed_over: list[int] = field(default_factory=list)
+    """Somebody stands in for us, and nothing kept here tells whether the span means these envelopes."""
 
 
 def _judge(origin: bytes, span: Span, certain: tuple[int, bytes], transaction: StoreTransaction) -> _Judged:
@@ -115,8 +126,8 @@ def _judge(origin: bytes, span: Span, certain: tuple[int, bytes], transaction: S
         if carried.id == envelope_id:
             judged.vouched.append(carried.number)
             sequence, envelope_id = sequence - 1, parse_envelope(carried.data).previous_id
-        elif carried.sequence < sequence and carried.passed_on:
-            judged.passed_on.append(carried.number)
+        elif carried.sequence < sequence and carried.handed_over:
+            judged.handed_over.append(carried.number)
     return judged
 
 

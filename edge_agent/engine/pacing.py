@@ -46,11 +46,11 @@ class Pacing:
         """When the rest after a refusal is over; None when the last answer was no refusal."""
         return None if self._refused_at is None else self._refused_at + self._rest_for
 
-    def receipt_wait(self, attempts: int) -> int:
+    def taken_wait(self, attempts: int, *, keeping: bool) -> int:
+        """Return how long what was taken rests without a receipt; `keeping` when it is on the far end's disk."""
+        if keeping:
+            return self._growing(self._settings.custody_wait, self._settings.custody_wait_max, attempts)
         return self._growing(self._settings.receipt_wait, self._settings.receipt_wait_max, attempts)
-
-    def custody_wait(self) -> int:
-        return self._growing(self._settings.custody_wait, self._settings.custody_wait, 1)
 
     def refusal_wait(self, attempts: int) -> int:
         return self._growing(self._settings.refusal_wait, self._settings.receipt_wait, attempts)

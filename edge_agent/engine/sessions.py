@@ -27,6 +27,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from edge_agent.engine.chain import receipt_serial, state_heads
+from edge_agent.engine.custody import stands_in
 from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape
@@ -146,15 +147,17 @@ class OutboundSession:
             return []
         if taken:
             self._pacing.taken(sent_at=flight.sent_at, full=flight.full, now=now)
-            keeping = self._policy.taking_is_keeping
-            wait = self._pacing.custody_wait() if keeping else self._pacing.receipt_wait(flight.attempts)
+            wait = self._pacing.taken_wait(flight.attempts, keeping=self._policy.taking_is_keeping)
         else:
             wait = self._pacing.refusal_wait(flight.attempts)
             self._news.add(flight.others)
             # Own heads may have been in it; they are stated anew.
             self._stated = frozenset()
             self._pacing.refused(now)
-        transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=now + wait, taken=taken)
+        handed_over = taken and stands_in(self._link, self._identity.device)
+        transaction.note_answered(
+            self._link.far_end, flight.numbers, now=now, next_at=now + wait, handed_over=handed_over
+        )
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
         # Heads and statements alone are no news to an operator.
         quiet = Level.INFO if flight.numbers else Level.DEBUG
@@ -173,7 +176,8 @@ class OutboundSession:
             beside, others = self._frames_beside(transaction, now)
             vouchers, envelopes = self._choose(beside, transaction, now)
             with_heads = any(frame.type is FrameType.HEAD for frame in beside)
-            if any(envelope.attempts for envelope in envelopes) and not with_heads:
+            again = any(envelope.attempts for envelope in envelopes) and not self._policy.taking_is_keeping
+            if again and not with_heads:
                 # What is sent again was lost, and a head may have been lost with it: the next bundle has them.
                 self._stated = frozenset()
             frames = vouchers + beside + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]

@@ -40,12 +40,12 @@ class StoredEnvelope:
 
 @dataclass(frozen=True)
 class CarriedEnvelope:
-    """Another's envelope; `passed_on` when a far end took it over from this device."""
+    """Another's envelope; `handed_over` when a far end took it over that stands in for this device."""
 
     number: int
     id: bytes
     sequence: int
-    passed_on: bool
+    handed_over: bool
     data: bytes
 
 
@@ -172,10 +172,10 @@ class StoreTransaction(Protocol):
         ...
 
     def note_answered(
-        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, taken: bool = False
+        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, handed_over: bool = False
     ) -> None:
-        """Record that an attempt is over, whether the envelopes were taken over, and when they are due again unless a
-        receipt comes before.
+        """Record that an attempt is over, whether the far end now stands in for this device, and when the envelopes
+        are due again unless a receipt comes before.
         """
         ...
 

@@ -154,12 +154,12 @@ class QueueTransaction:
     def carried(self, place: SequenceRange) -> Iterator[CarriedEnvelope]:
         rows = self._connection.execute(
             "SELECT number, id, sequence, data, EXISTS (SELECT 1 FROM dispatch WHERE dispatch.envelope = number "
-            "AND taken_at IS NOT NULL) FROM envelope INDEXED BY envelope_place "
+            "AND handed_over_at IS NOT NULL) FROM envelope INDEXED BY envelope_place "
             f"WHERE {_PLACE} AND own = 0 AND data IS NOT NULL ORDER BY sequence DESC",
             _place(place),
         )
-        for number, envelope_id, sequence, data, passed_on in rows:
-            yield CarriedEnvelope(number, bytes(envelope_id), sequence, bool(passed_on), bytes(data))
+        for number, envelope_id, sequence, data, handed_over in rows:
+            yield CarriedEnvelope(number, bytes(envelope_id), sequence, bool(handed_over), bytes(data))
 
     def drop_foreign(self, numbers: Iterable[int]) -> int:
         dropped = self._connection.executemany(
@@ -244,12 +244,12 @@ class QueueTransaction:
         )
 
     def note_answered(
-        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, taken: bool = False
+        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, handed_over: bool = False
     ) -> None:
         self._connection.executemany(
-            "UPDATE dispatch SET answered_at = ?, next_at = ?, taken_at = coalesce(?, taken_at) "
+            "UPDATE dispatch SET answered_at = ?, next_at = ?, handed_over_at = coalesce(?, handed_over_at) "
             "WHERE envelope = ? AND destination = ?",
-            [(now, next_at, now if taken else None, number, destination) for number in numbers],
+            [(now, next_at, now if handed_over else None, number, destination) for number in numbers],
         )
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:

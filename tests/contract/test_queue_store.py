@@ -169,19 +169,19 @@ def test_foreign_envelopes_are_counted_and_dropped_by_number(store: QueueStore) 
         assert transaction.next_due_at(CENTER) is None
 
 
-def test_what_is_carried_of_a_range_comes_from_its_end_and_tells_who_took_it(store: QueueStore) -> None:
+def test_what_is_carried_of_a_range_comes_from_its_end_and_tells_what_was_handed_over(store: QueueStore) -> None:
     kept = [envelope(n, device=OTHER) for n in (1, 2, 4)]
     fork = envelope(2, device=OTHER, body=b"other branch")
     add(store, *kept, fork, envelope(3))
     with store.transaction() as transaction:
-        for destination, number, taken in ((MEDIUM, 1, True), (CENTER, 1, False), (MEDIUM, 2, False)):
+        for destination, number, handed_over in ((MEDIUM, 1, True), (CENTER, 1, False), (MEDIUM, 2, False)):
             transaction.note_sent(destination, [number], now=NOW, next_at=NOW)
-            transaction.note_answered(destination, [number], now=NOW, next_at=NOW, taken=taken)
+            transaction.note_answered(destination, [number], now=NOW, next_at=NOW, handed_over=handed_over)
         transaction.note_sent(MEDIUM, [1], now=NOW, next_at=NOW)
         transaction.note_answered(MEDIUM, [1], now=NOW, next_at=NOW)
         carried = list(transaction.carried(SequenceRange(OTHER.id, 1, 1, 3)))
         assert [one.sequence for one in carried] == [2, 2, 1]
-        assert {one.id: one.passed_on for one in carried} == {kept[0].id: True, kept[1].id: False, fork.id: False}
+        assert {one.id: one.handed_over for one in carried} == {kept[0].id: True, kept[1].id: False, fork.id: False}
         assert carried[-1].data == kept[0].data
         assert list(transaction.carried(place(1, 9))) == [], "own ones are not carried for anybody"
 
@@ -335,7 +335,7 @@ def test_an_origin_asks_until_a_receipt_reaches_as_far_as_its_head(store: QueueS
             origin=OTHER.id,
             epoch=epoch,
             sequence=sequence,
-            last_id=b"i" * 32,
+            last_id=b"i" * 32 if sequence else NO_ID,
             receipt_serial=0,
             stated_at=NOW,
         )
@@ -425,6 +425,26 @@ def test_an_empty_file_gets_every_migration(tmp_path: Path) -> None:
     with QueueStore(tmp_path) as store:
         assert store.connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert store.connection.execute("SELECT count(*) FROM envelope").fetchone() == (0,)
+
+
+def test_a_queue_of_the_first_release_is_brought_up_to_date_with_everything_in_it(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / QUEUE_FILE_NAME) as connection:
+        connection.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
+        connection.execute("INSERT INTO chain VALUES (1, 'first start', 0)")
+        one = envelope(1, device=OTHER)
+        connection.execute(
+            "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, data) "
+            "VALUES (?, ?, 1, 1, 0, ?, 0, ?)",
+            (one.id, one.origin, len(one.data), one.data),
+        )
+        connection.execute("INSERT INTO dispatch VALUES (1, ?, 1, ?, ?, ?)", (CENTER, NOW, NOW, NOW))
+        connection.execute("INSERT INTO head VALUES (?, 1, 1, 0, x'00')", (OTHER.id,))
+    connection.close()
+    with QueueStore(tmp_path) as store:
+        assert due(store) == [1]
+        with store.transaction() as transaction:
+            assert [one.handed_over for one in transaction.carried(SequenceRange(OTHER.id, 1, 1, 1))] == [False]
+            assert transaction.asking_origins() == {OTHER.id}
 
 
 def test_a_queue_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
