@@ -6,6 +6,7 @@ step has committed, a medium's once it is in the list of files, the broker's onc
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.head import parse_head
 from sync_protocol.limits import BUNDLE_BYTES_MAX, MEDIUM_BUNDLE_BYTES_MAX
+from sync_protocol.receipt import Span, sign_receipt
 from sync_protocol.statement import Statement
-from tests.support.device import Center, Device, frames_of
+from tests.support.device import Center, Device
 
 Take = Callable[[bytes], None]
 
@@ -212,5 +214,39 @@ def refusals(devices: Sequence[Device]) -> list[Notice]:
     return [notice for device in devices for notice in device.notices("arrival_refused")]
 
 
-def kinds(sends: Sequence[Send]) -> list[FrameType]:
-    return [frame.type for send in sends for frame in frames_of(send)]
+def fill(device: Device, envelopes: int, body_bytes: int = 20) -> None:
+    noise = random.Random(f"{device.name} {envelopes}")
+    for number in range(envelopes):
+        body = b'{"x":"%s"}' % noise.randbytes(body_bytes // 2).hex().encode()
+        device.submit(f"{device.name} {number} {next(device.requests)}", body)
+
+
+def data_of(device: Device, *sequences: int, own: int = 1) -> list[Frame]:
+    marks = ",".join(str(sequence) for sequence in sequences)
+    rows = device.rows("data", f"own = {own} AND sequence IN ({marks})")
+    return [Frame(FrameType.ENVELOPE, data) for (data,) in rows if isinstance(data, bytes)]
+
+
+def bring(device: Device, key: str, *frames: Frame | Statement) -> None:
+    """Let frames come in over a link, as if the far end had sent them."""
+    whole = [one if isinstance(one, Frame) else Frame(FrameType.STATEMENT, one.data) for one in frames]
+    device.step(BundleArrived(key, write_bundle(whole)))
+
+
+def foreign_receipt(device: Device, *spans: Span, serial: int) -> Statement:
+    return sign_receipt(device.authority.receipts, origin=device.id, serial=serial, watermark=0, spans=spans)
+
+
+def marked(device: Device) -> int:
+    return len(device.rows("number", "own = 1 AND status IS NOT NULL"))
+
+
+def purged(device: Device) -> int:
+    return len(device.rows("number", "own = 1 AND data IS NULL"))
+
+
+def meet_by_hand(device: Device, far: Device) -> str:
+    """Give a device one end of a duplex link whose other end is the test."""
+    for send in device.link_up(shape=LinkShape.DUPLEX, far_end=far.id):
+        device.settle(send)
+    return device.link

@@ -1,36 +1,44 @@
-"""Devices that meet, media that are carried about: relaying to the center, receipts back, custody and its end."""
+"""Devices that meet, media that are carried about: relaying to the center, receipts back, cuts, silence."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from edge_agent.engine.effects import Wake
-from edge_agent.engine.events import BundleArrived, LinkDown, Settled, TimePassed
-from edge_agent.engine.links import LinkShape
+from edge_agent.engine.events import BundleArrived, Settled, TimePassed
+from edge_agent.engine.news import PendingNews
 from edge_agent.engine.store import Store, StoreFault, StoreTransaction
 from edge_agent.queue.store import QueueStore
 from sync_protocol.bundle import Frame, FrameType, write_bundle
-from sync_protocol.envelope import seal_envelope
-from sync_protocol.receipt import Span, sign_receipt
-from sync_protocol.statement import DEVICE_CERTIFICATE, Statement, sign_statement
+from sync_protocol.head import sign_head
+from sync_protocol.statement import DEVICE_CERTIFICATE, sign_statement
 from tests.support.device import (
     DAY,
     HOUR,
     MINUTE,
+    NOW,
     SECOND,
     Authority,
     Device,
     committed,
     envelopes_in,
     frames_of,
-    held,
     memory_folder,
 )
-from tests.support.district import District, Medium, carried, open_rows, refusals
+from tests.support.district import (
+    District,
+    Medium,
+    bring,
+    carried,
+    fill,
+    foreign_receipt,
+    marked,
+    meet_by_hand,
+    purged,
+    refusals,
+)
 
 AUTHORITY = Authority()
 
@@ -65,37 +73,6 @@ def devices(failing: set[str]) -> Iterator[tuple[Device, Device, Device]]:
         yield (made[0], made[1], made[2])
         for device in made:
             device.stop()
-
-
-def fill(device: Device, envelopes: int, body_bytes: int = 20) -> None:
-    noise = random.Random(f"{device.name} {envelopes}")
-    for number in range(envelopes):
-        body = b'{"x":"%s"}' % noise.randbytes(body_bytes // 2).hex().encode()
-        device.submit(f"{device.name} {number} {next(device.requests)}", body)
-
-
-def data_of(device: Device, *sequences: int, own: int = 1) -> list[Frame]:
-    marks = ",".join(str(sequence) for sequence in sequences)
-    rows = device.rows("data", f"own = {own} AND sequence IN ({marks})")
-    return [Frame(FrameType.ENVELOPE, data) for (data,) in rows if isinstance(data, bytes)]
-
-
-def bring(device: Device, key: str, *frames: Frame | Statement) -> None:
-    """Let frames come in over a link, as if the far end had sent them."""
-    whole = [one if isinstance(one, Frame) else Frame(FrameType.STATEMENT, one.data) for one in frames]
-    device.step(BundleArrived(key, write_bundle(whole)))
-
-
-def foreign_receipt(device: Device, *spans: Span, serial: int) -> Statement:
-    return sign_receipt(AUTHORITY.receipts, origin=device.id, serial=serial, watermark=0, spans=spans)
-
-
-def marked(device: Device) -> int:
-    return len(device.rows("number", "own = 1 AND status IS NOT NULL"))
-
-
-def purged(device: Device) -> int:
-    return len(device.rows("number", "own = 1 AND data IS NULL"))
 
 
 # Relaying.
@@ -220,6 +197,10 @@ def test_certificates_come_before_what_they_vouch_for_however_many_bundles_they_
     names = [Device(Path(), AUTHORITY, name=f"tablet-{number}") for number in range(120)]
     bring(a, keys[0], *(name.certificate for name in names))
     bring(a, keys[0], *(foreign_receipt(name, committed(1, 1, 9, b"i" * 32), serial=1) for name in names))
+    assert a.store is not None
+    with a.store.transaction() as transaction:
+        for epoch in range(2, 60):
+            transaction.start_epoch(epoch, reason="test", now=NOW)
     fill(c, 4)
     fill(a, 8, 700)
     district.wait(SECOND, by=SECOND)
@@ -234,7 +215,7 @@ def test_certificates_come_before_what_they_vouch_for_however_many_bundles_they_
     assert b.store is not None
     with b.store.transaction() as transaction:
         assert len(transaction.statements(DEVICE_CERTIFICATE)) == 123
-        assert len(transaction.heads()) == 2
+        assert len(transaction.heads()) == 60
 
 
 def test_a_refused_bundle_goes_again_with_its_statements(devices: tuple[Device, Device, Device]) -> None:
@@ -393,182 +374,43 @@ def test_nobody_gets_back_what_it_sealed_or_brought(devices: tuple[Device, Devic
     assert len(envelopes_in(district.between_carriers)) == 12, "a cannot know what c has, but c gives nothing back"
 
 
-# Custody.
+def test_what_waits_leaves_keys_first_then_certificates_and_heads_last_and_only_the_newest_of_each() -> None:
+    def form(serial: int) -> Frame:
+        made = sign_statement(AUTHORITY.content, kind=40, subject=b"f" * 16, serial=serial, body=b"form")
+        return Frame(FrameType.STATEMENT, made.data)
+
+    origin = Device(Path(), AUTHORITY)
+    heads = [
+        Frame(
+            FrameType.HEAD,
+            sign_head(
+                origin.signer,
+                origin=origin.id,
+                epoch=1,
+                sequence=sequence,
+                last_id=b"i" * 32,
+                receipt_serial=0,
+                stated_at=NOW,
+            ).data,
+        )
+        for sequence in (2, 1)
+    ]
+    certificate, key = (Frame(FrameType.STATEMENT, one.data) for one in (origin.certificate, AUTHORITY.statements[0]))
+    news = PendingNews()
+    news.add([*heads, form(2), form(1), certificate, key, form(3)])
+    assert news.take_statements(len(key.payload) + 100) == [key]
+    assert news.take_statements(1) == [certificate], "one at least"
+    assert news.take_statements(100_000) == [form(3)]
+    assert news and news.take_heads(10) == [] and news.take_heads(1000) == [heads[0]]
+    assert not news and news.take_statements(1000) == []
 
 
-def meet_by_hand(device: Device, far: Device) -> str:
-    """Give a device one end of a duplex link whose other end is the test."""
-    for send in device.link_up(shape=LinkShape.DUPLEX, far_end=far.id):
-        device.settle(send)
-    return device.link
-
-
-def test_what_a_kept_receipt_vouches_for_is_not_taken(devices: tuple[Device, Device, Device]) -> None:
-    a, b, _ = devices
-    fill(a, 4)
-    key = meet_by_hand(b, a)
-    bring(b, key, a.certificate, foreign_receipt(a, committed(1, 1, 3, a.envelope_ids()[2]), serial=1))
-    bring(b, key, *data_of(a, 1, 2, 3, 4))
-    assert b.rows("sequence", "own = 0") == [(4,)]
-    bring(b, key, *data_of(a, 3))
-    assert b.rows("sequence", "own = 0") == [(4,)] and len(b.notices("custody_taken")) == 3
-
-
-def test_what_is_held_is_not_taken_either(devices: tuple[Device, Device, Device]) -> None:
-    a, b, _ = devices
-    fill(a, 1)
-    key = meet_by_hand(b, a)
-    bring(b, key, a.certificate, foreign_receipt(a, held(1, 1, 1, a.envelope_ids()[0]), serial=1), *data_of(a, 1))
-    assert carried(b) == 0
-
-
-def test_a_receipt_ends_the_custody_of_all_that_its_last_id_leads_to(devices: tuple[Device, Device, Device]) -> None:
-    a, b, _ = devices
-    fill(a, 6)
-    key = meet_by_hand(b, a)
-    bring(b, key, a.certificate, *data_of(a, 2, 3, 4, 5, 6))
-    bring(b, key, foreign_receipt(a, committed(1, 1, 5, a.envelope_ids()[4]), serial=1))
-    assert b.rows("sequence", "own = 0") == [(6,)]
-
-
-def test_what_no_link_leads_to_stays_until_it_was_handed_over_and_a_newer_receipt_came(
-    devices: tuple[Device, Device, Device],
-) -> None:
-    a, *others = devices
-    lesser, greater = sorted(others, key=lambda device: device.id)
-    fill(a, 6)
-    serials = count(1)
-
-    def bring_receipt(device: Device, key: str) -> None:
-        bring(device, key, foreign_receipt(a, committed(1, 1, 6, a.envelope_ids()[5]), serial=next(serials)))
-
-    for device, far, relieved in ((greater, lesser, False), (lesser, greater, True)):
-        key = meet_by_hand(device, a)
-        bring(device, key, a.certificate, *data_of(a, 1, 2))
-        bring_receipt(device, key)
-        bring_receipt(device, key)
-        assert carried(device) == 2, "nobody has them from this device"
-        meet_by_hand(device, far)
-        assert carried(device) == 2, "the receipt is older than the handing over"
-        bring_receipt(device, key)
-        assert carried(device) == (0 if relieved else 2)
-
-
-def test_another_branch_of_a_forked_chain_is_kept_and_carried_until_its_own_span_comes(
-    devices: tuple[Device, Device, Device],
-) -> None:
+def test_a_meeting_passes_on_statements_of_kinds_that_are_not_known(devices: tuple[Device, Device, Device]) -> None:
     a, b, c = devices
-    fill(a, 4)
-    twin = seal_envelope(
-        b"other branch",
-        recipient=AUTHORITY.center.public_key,
-        signer=a.signer,
-        origin=a.id,
-        epoch=1,
-        sequence=3,
-        previous_id=a.envelope_ids()[1],
-    )
-    branch = Frame(FrameType.ENVELOPE, twin.data)
-    key = meet_by_hand(b, a)
-    whole = committed(1, 1, 4, a.envelope_ids()[3])
-    bring(b, key, a.certificate, branch, *data_of(a, 1, 2, 3, 4))
-    meet_by_hand(b, c)
-    bring(b, key, foreign_receipt(a, whole, serial=1))
-    assert b.rows("id", "own = 0") == [(twin.id,)], "the chain leads to its twin"
-    bring(b, key, foreign_receipt(a, whole, committed(1, 3, 3, twin.id), serial=2))
-    assert carried(b) == 0
-    bring(b, key, branch)
-    assert carried(b) == 0
-
-
-def test_the_only_copy_of_a_branch_reaches_the_center_although_a_receipt_covers_its_place(
-    devices: tuple[Device, Device, Device],
-) -> None:
-    a, b, c = devices
+    bring(a, meet_by_hand(a, c), sign_statement(AUTHORITY.content, kind=63, subject=b"f" * 16, serial=1, body=b"x"))
     district = District(*devices)
-    fill(a, 3)
-    keys = district.meet(a, b)
+    district.meet(a, b)
     district.run()
-    district.part(*keys)
-    lost = a.envelope_ids()
-    a.stop()
-    for path in a.directory.iterdir():
-        path.unlink()
-    a.start()
-    fill(a, 5, 30)
-    mailbox = district.mailbox(a)
-    district.run()
-    district.part(mailbox)
-    keys = district.meet(a, c)
-    district.run()
-    district.part(*keys)
-    keys = district.meet(c, b)
-    district.run()
-    district.part(*keys)
-    assert carried(b) == 3, "its chain came here by b only"
-    district.mailbox(b)
-    district.run()
-    assert set(lost) <= district.census.centers[a.id].envelopes.keys()
-    assert carried(b) == 0
-
-
-def test_devices_without_a_center_do_not_hand_receipted_envelopes_to_and_fro(
-    devices: tuple[Device, Device, Device],
-) -> None:
-    a, b, c = devices
-    d = Device(a.directory.parent / "d", AUTHORITY, name="d").start()
-    district = District(a, b, c, d)
-    fill(a, 9)
-    keys = district.meet(a, b)
-    district.run()
-    district.part(*keys)
-    fill(a, 3)
-    handed = 0
-    for serial in range(1, 5):
-        district.between_carriers.clear()
-        key = meet_by_hand(d, a)
-        newest = foreign_receipt(a, committed(1, 1, 12, a.envelope_ids()[11]), serial=serial)
-        bring(d, key, a.certificate, newest)
-        d.step(LinkDown(key))
-        for _ in range(6):
-            for pair in ((b, c), (c, d), (d, b)):
-                keys = district.meet(*pair)
-                district.run()
-                district.part(*keys)
-        handed = len(envelopes_in(district.between_carriers))
-        assert handed <= 9 * 6, "no more than once each way between two of three, for each receipt"
-        assert carried(b) + carried(c) + carried(d) >= 9, "somebody has them"
-    before = len(envelopes_in(district.between_carriers))
-    for pair in ((b, c), (c, d), (d, b)) * 5:
-        keys = district.meet(*pair)
-        district.run()
-        district.part(*keys)
-    assert len(envelopes_in(district.between_carriers)) == before, "without a new receipt nothing moves"
-    d.stop()
-
-
-def test_a_duplicate_brought_by_a_stale_stick_is_sent_once_and_let_go(
-    devices: tuple[Device, Device, Device],
-) -> None:
-    a, laptop, _ = devices
-    district = District(*devices)
-    stick = Medium()
-    fill(a, 4)
-    key = district.plug_in(a, stick)
-    district.run()
-    district.part(key)
-    fill(a, 4)
-    mailbox = district.mailbox(a)
-    district.run()
-    district.part(mailbox)
-    district.mailbox(laptop)
-    district.run()
-    center = district.census.centers[a.id]
-    key = district.plug_in(laptop, stick)
-    district.run()
-    district.part(key)
-    assert carried(laptop) == 0 and len(center.questionnaires()) == 8
-    again = len(laptop.notices("sent"))
-    district.wait(2 * DAY, by=HOUR)
-    assert all(not notice.fields["envelopes"] for notice in laptop.notices("sent")[again:])
-    assert open_rows(a) == []
+    assert b.store is not None
+    with b.store.transaction() as transaction:
+        assert transaction.statement(63, b"f" * 16) is not None
