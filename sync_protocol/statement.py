@@ -23,7 +23,8 @@ DEVICE_CERTIFICATE: Final = 2
 KEY_CERTIFICATE: Final = 3
 RECIPIENT_KEY: Final = 4
 _IDENTITY_LAST: Final = 31
-_CONTENT_LAST: Final = 63
+KIND_LAST: Final = 63
+"""Kinds from 32 on are content (forms, lists)."""
 
 
 class Usage(IntFlag):
@@ -72,7 +73,7 @@ def parse_statement(data: bytes) -> Statement:
         raise ProtocolError(Fault.BAD_MAGIC, "not a statement")
     if version != VERSION:
         raise ProtocolError(Fault.UNKNOWN_VERSION, f"statement version {version} is not known here")
-    if not RECEIPT <= kind <= _CONTENT_LAST:
+    if not RECEIPT <= kind <= KIND_LAST:
         raise ProtocolError(Fault.UNKNOWN_KIND, f"statement kind {kind} is outside every range")
     if length > STATEMENT_BODY_BYTES_MAX:
         raise ProtocolError(Fault.OVERSIZED, f"a statement's body has at most {STATEMENT_BODY_BYTES_MAX} bytes")

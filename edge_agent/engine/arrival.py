@@ -6,8 +6,10 @@ Not responsible for answering (the sessions) nor for where bytes came from (the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from edge_agent.engine.chain import begin_epoch
+from edge_agent.engine.custody import Custody, answer_heads, kept_receipt
 from edge_agent.engine.effects import Effect, Level, Notice
 from edge_agent.engine.identity import Beliefs, DeviceIdentity, origin_certificate
 from edge_agent.engine.receipts import apply_receipt, check_bounds
@@ -25,6 +27,14 @@ _SEQUENCE_LIMIT = 1 << 63
 """SQLite's integers end here; a chain does not come near."""
 
 
+@dataclass
+class Arrived:
+    """What a bundle brought: what is to be done and told, and the statements and heads that were new here."""
+
+    effects: list[Effect] = field(default_factory=list)
+    news: list[Frame] = field(default_factory=list)
+
+
 class Arrivals:
     """Takes verified frames into the store."""
 
@@ -33,30 +43,38 @@ class Arrivals:
         self._beliefs = beliefs
         self._settings = settings
 
-    def take(self, frames: Sequence[Frame], carrier: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
+    def take(self, frames: Sequence[Frame], carrier: bytes, transaction: StoreTransaction, now: int) -> Arrived:
         """Take what is genuine and new; tell what was refused, and why."""
-        effects: list[Effect] = []
+        arrived = Arrived()
+        bytes_max = self._settings.foreign_bytes_max
+        custody = Custody(transaction, carrier=carrier, bytes_max=bytes_max, now=now)
         for frame in frames:
             try:
-                effects.extend(self._take_frame(frame, carrier, transaction, now))
+                if frame.type is FrameType.STATEMENT:
+                    effects, new = self._take_statement(frame.payload, transaction, now)
+                    if new:
+                        custody.forget(parse_statement(frame.payload).subject)
+                elif frame.type is FrameType.HEAD:
+                    effects, new = [], self._take_head(frame.payload, transaction)
+                else:
+                    effects, new = self._take_envelope(frame.payload, custody, transaction, now), False
             except ProtocolError as error:
                 fields = {"frame": frame.type.name.lower(), "reason": error.fault.value, "detail": error.detail}
-                effects.append(Notice("arrival_refused", {**fields, "carrier": carrier}, Level.WARNING))
-        return effects
-
-    def _take_frame(self, frame: Frame, carrier: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
-        if frame.type is FrameType.STATEMENT:
-            return self.take_statement(frame.payload, transaction, now)
-        if frame.type is FrameType.HEAD:
-            return self._take_head(frame.payload, transaction)
-        return self._take_envelope(frame.payload, carrier, transaction, now)
+                effects, new = [Notice("arrival_refused", {**fields, "carrier": carrier}, Level.WARNING)], False
+            arrived.effects.extend(effects)
+            if new:
+                arrived.news.append(frame)
+        return arrived
 
     def take_statement(self, data: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
         """Take one statement; raises ProtocolError unless it is genuine."""
+        return self._take_statement(data, transaction, now)[0]
+
+    def _take_statement(self, data: bytes, transaction: StoreTransaction, now: int) -> tuple[list[Effect], bool]:
         source = parse_statement(data)
         known = transaction.statement(source.kind, source.subject)
         if known == data:
-            return []
+            return [], False
         self._beliefs.check(source)
         receipt = read_receipt(source) if source.kind == statement.RECEIPT else None
         if receipt is not None:
@@ -64,35 +82,34 @@ class Arrivals:
         if source.serial >= _SEQUENCE_LIMIT or not transaction.put_statement(source):
             newest = 0 if known is None else parse_statement(known).serial
             fields = {"kind": source.kind, "subject": source.subject, "serial": source.serial, "newest_serial": newest}
-            return [Notice("statement_stale", fields)]
+            return [Notice("statement_stale", fields)], False
         if receipt is not None:
-            return apply_receipt(receipt, transaction, self._identity, now)
+            return apply_receipt(receipt, transaction, self._identity, now), True
         if source.kind in (statement.KEY_CERTIFICATE, statement.RECIPIENT_KEY):
             self._beliefs.refresh(transaction)
-        return [Notice("statement_taken", {"kind": source.kind, "subject": source.subject, "serial": source.serial})]
+        fields = {"kind": source.kind, "subject": source.subject, "serial": source.serial}
+        return [Notice("statement_taken", fields)], True
 
-    def _take_head(self, data: bytes, transaction: StoreTransaction) -> list[Effect]:
+    def _take_head(self, data: bytes, transaction: StoreTransaction) -> bool:
         head = parse_head(data)
         if head.origin == self._identity.device:
-            return []
+            return False
         head.verify(origin_certificate(transaction, head.origin).verifier)
-        if head.sequence < _SEQUENCE_LIMIT and head.receipt_serial < _SEQUENCE_LIMIT:
-            transaction.put_head(head)
-        return []
+        if head.sequence >= _SEQUENCE_LIMIT or head.receipt_serial >= _SEQUENCE_LIMIT or not transaction.put_head(head):
+            return False
+        receipt = kept_receipt(head.origin, transaction)
+        if receipt is not None:
+            answer_heads(receipt, transaction)
+        return True
 
-    def _take_envelope(self, data: bytes, carrier: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
+    def _take_envelope(self, data: bytes, custody: Custody, transaction: StoreTransaction, now: int) -> list[Effect]:
         envelope = parse_envelope(data)
-        own = envelope.origin == self._identity.device
         envelope.verify(origin_certificate(transaction, envelope.origin).verifier)
         if envelope.sequence >= _SEQUENCE_LIMIT:
             return []
-        if own:
+        if envelope.origin == self._identity.device:
             return self._recognise_own(envelope.epoch, envelope.sequence, envelope.id, transaction, now)
-        if transaction.foreign_bytes() + len(data) > self._settings.foreign_bytes_max:
-            return [Notice("custody_declined", {"origin": envelope.origin, "carrier": carrier}, Level.WARNING)]
-        if transaction.add_envelope(envelope, own=False, carrier=carrier, now=now):
-            return [Notice("custody_taken", {"origin": envelope.origin, "sequence": envelope.sequence}, Level.DEBUG)]
-        return []
+        return custody.take(envelope)
 
     def _recognise_own(
         self, epoch: int, sequence: int, envelope_id: bytes, transaction: StoreTransaction, now: int

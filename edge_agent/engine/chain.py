@@ -85,8 +85,7 @@ def submit(
 
 def state_heads(transaction: StoreTransaction, identity: DeviceIdentity, now: int) -> list[Head]:
     """Return a signed head for every epoch of the device."""
-    receipt = transaction.statement(statement.RECEIPT, identity.device)
-    serial = 0 if receipt is None else parse_statement(receipt).serial
+    serial = receipt_serial(transaction, identity)
     return [
         sign_head(
             identity.signer,
@@ -99,3 +98,9 @@ def state_heads(transaction: StoreTransaction, identity: DeviceIdentity, now: in
         )
         for position in transaction.epochs()
     ]
+
+
+def receipt_serial(transaction: StoreTransaction, identity: DeviceIdentity) -> int:
+    """Return the serial of the newest receipt for this device; 0 when there is none."""
+    receipt = transaction.statement(statement.RECEIPT, identity.device)
+    return 0 if receipt is None else parse_statement(receipt).serial

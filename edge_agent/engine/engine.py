@@ -23,8 +23,9 @@ from edge_agent.engine.events import (
 )
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.links import Link
+from edge_agent.engine.pacing import Randomness
 from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
-from edge_agent.engine.sessions import OUTBOUND_POLICIES, OutboundSession, Randomness, Session
+from edge_agent.engine.sessions import POLICIES, OutboundSession, Session
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol.bundle import read_bundle
@@ -104,7 +105,7 @@ class Engine:
     def _link_up(self, link: Link, transaction: StoreTransaction, now: int) -> list[Effect]:
         session = OutboundSession(
             link,
-            policy=OUTBOUND_POLICIES[link.shape],
+            policy=POLICIES[link.shape],
             identity=self._identity,
             settings=self._settings,
             randomness=self._randomness,
@@ -122,7 +123,11 @@ class Engine:
             contents = read_bundle(data, MEDIUM_BUNDLE_BYTES_MAX)
         except ProtocolError as error:
             return [Notice("arrival_refused", {"reason": error.fault.value, "carrier": carrier}, Level.WARNING)]
-        effects = self._arrivals.take(contents.frames, carrier, transaction, now)
+        arrived = self._arrivals.take(contents.frames, carrier, transaction, now)
+        effects = arrived.effects
+        for other in self._sessions.values():
+            if other is not session:
+                other.told(arrived.news)
         if not contents.intact:
             lost = sum(skipped.length for skipped in contents.skipped)
             fields = {"carrier": carrier, "bytes": lost, "frames": len(contents.frames)}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from edge_agent.engine.chain import begin_epoch
+from edge_agent.engine.custody import apply_foreign
 from edge_agent.engine.effects import Effect, Level, Notice
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.store import SequenceRange, StoreTransaction
@@ -36,7 +37,7 @@ def apply_receipt(receipt: Receipt, transaction: StoreTransaction, identity: Dev
     """Apply a verified receipt that is newer than the one kept before."""
     _remember_signed_time(receipt, transaction)
     if receipt.origin != identity.device:
-        return _apply_foreign(receipt, transaction)
+        return apply_foreign(receipt, transaction)
     transaction.put_number(LAST_RECEIPT_AT, now)
     good, effects = _judge_spans(receipt, transaction, now)
     effects.extend(_mark(receipt.origin, good, transaction))
@@ -117,15 +118,3 @@ def _gaps(origin: bytes, spans: Sequence[Span], transaction: StoreTransaction) -
             following = max(following, span.last + 1)
         if following <= position.sequence:
             yield SequenceRange(origin, position.epoch, following, position.sequence)
-
-
-def _apply_foreign(receipt: Receipt, transaction: StoreTransaction) -> list[Effect]:
-    for span in receipt.spans:
-        kept = transaction.envelope_id(receipt.origin, span.epoch, span.last)
-        if kept is not None and kept != span.last_id:
-            # We carry another branch of a forked chain than the one this span vouches for.
-            continue
-        for first, last, committed_at in span.times():
-            transaction.mark(SequenceRange(receipt.origin, span.epoch, first, last), span.status, committed_at)
-    dropped = transaction.drop_foreign(receipt.origin)
-    return [Notice("custody_ended", {"origin": receipt.origin, "envelopes": dropped})] if dropped else []

@@ -3,28 +3,36 @@
 A session lives in memory only, and everything in it can be lost: what was sent and not settled is due again when
 the link goes down.
 
-| event | what an outbound session does |
+| event | what a session does |
 |---|---|
-| started | makes due what a session before left unanswered, or all if the far end forgot us; asks for receipts; states
-the heads; fills its window |
-| settled, taken | lets those envelopes rest for the receipt wait; sizes the next bundle; fills its window |
+| started | makes due what a session before left unanswered, or all if the far end forgot us; asks for receipts
+(mailbox), or lets all statements wait to be left (dead drop, duplex); states the heads; fills its window |
+| settled, taken | lets those envelopes rest for the receipt wait, or for the custody wait where taking is keeping;
+sizes the next bundle; fills its window |
 | settled, not taken | lets everything that was in it rest for the refusal wait |
-| arrived, submitted, time passed | fills its window with what has become due |
+| told of news from another link | lets it wait to be left (dead drop, duplex) |
+| arrived, submitted, time passed | fills its window with what has become due, and with what waits |
 | stopped | makes what was not settled due at once |
+
+Carriers may never have met. So statements leave first, keys before what they signed, and every bundle brings the
+certificates of the envelopes and own heads in it: whoever reads it needs no other bundle.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
-from edge_agent.engine.chain import state_heads
+from edge_agent.engine.chain import receipt_serial, state_heads
+from edge_agent.engine.custody import stands_in
 from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape
+from edge_agent.engine.news import STATEMENT_KINDS, PendingNews
+from edge_agent.engine.pacing import Pacing, Randomness
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoredEnvelope, StoreTransaction
 from sync_protocol import statement
@@ -32,9 +40,8 @@ from sync_protocol.bundle import BUNDLE_OVERHEAD_BYTES, Frame, FrameType, frame_
 
 _BYTES_BESIDE_ENVELOPES_MAX: Final = 48 * 1024
 """Heads and statements of one bundle; the largest envelope still fits beside them."""
-
-Randomness = Callable[[], float]
-"""Returns a number from 0 (included) to 1 (excluded)."""
+_CERTIFICATE_BYTES_MAX: Final = 300
+"""A device certificate with the longest name, as a frame."""
 
 
 class Session(Protocol):
@@ -47,6 +54,8 @@ class Session(Protocol):
 
     def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]: ...
 
+    def told(self, news: Sequence[Frame]) -> None: ...
+
     def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
 
     def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
@@ -55,19 +64,24 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True)
-class OutboundPolicy:
-    """What sets one-way shapes apart: whether statements are left for whoever reads them, and others' heads passed
-    on.
-    """
+class Policy:
+    """What sets the shapes apart."""
 
+    asks_for_receipts: bool
+    """The far end is asked for the receipts of certain origins; otherwise it gives what it has."""
     leaves_statements: bool
+    """Statements, and others' heads as they come, are for whoever is there; bundles vouch for what is in them."""
+    taking_is_keeping: bool
+    """What was taken is on the far end's disk, so there is little reason to say it again to the same one."""
 
 
-OUTBOUND_POLICIES: Mapping[LinkShape, OutboundPolicy] = {
-    # The center knows its own statements.
-    LinkShape.MAILBOX: OutboundPolicy(leaves_statements=False),
+POLICIES: Mapping[LinkShape, Policy] = {
+    # The center knows its own statements, and a broker's word is no custody.
+    LinkShape.MAILBOX: Policy(asks_for_receipts=True, leaves_statements=False, taking_is_keeping=False),
     # Whoever finds the medium may be from another district, so it carries what everybody should know.
-    LinkShape.DEAD_DROP: OutboundPolicy(leaves_statements=True),
+    LinkShape.DEAD_DROP: Policy(asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True),
+    # The other end runs a session of its own: what it has for us comes as bundles that arrive.
+    LinkShape.DUPLEX: Policy(asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True),
 }
 
 
@@ -82,13 +96,13 @@ class _InFlight:
 
 
 class OutboundSession:
-    """Puts bundles up and waits for no answer but that they were taken: mailboxes and dead drops."""
+    """Puts bundles up and waits for no answer but that they were taken; what comes in is `Arrivals`' business."""
 
     def __init__(
         self,
         link: Link,
         *,
-        policy: OutboundPolicy,
+        policy: Policy,
         identity: DeviceIdentity,
         settings: EngineSettings,
         randomness: Randomness,
@@ -98,17 +112,16 @@ class OutboundSession:
         self._policy = policy
         self._identity = identity
         self._settings = settings
-        self._randomness = randomness
         self._tokens = tokens
+        self._pacing = Pacing(settings, randomness, link.bundle_bytes_max)
+        spoken_for = BUNDLE_OVERHEAD_BYTES + (_CERTIFICATE_BYTES_MAX if policy.leaves_statements else 0)
+        self._beside_bytes_max = min(_BYTES_BESIDE_ENVELOPES_MAX, link.bundle_bytes_max) - spoken_for
         self._in_flight: dict[int, _InFlight] = {}
-        self._bundle_bytes = min(settings.bundle_bytes_first, link.bundle_bytes_max)
         self._followed: frozenset[bytes] = frozenset()
         self._own_heads: deque[list[Frame]] = deque()
-        self._pending: deque[list[Frame]] = deque()
-        self._refused_at: int | None = None
-        self._refusals = 0
-        self._rest_for = 0
+        self._news = PendingNews()
         self._stated: frozenset[tuple[int, int]] = frozenset()
+        self._stated_serial = 0
         self._stated_at: int | None = None
 
     @property
@@ -124,7 +137,8 @@ class OutboundSession:
             if again:
                 effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
         if self._policy.leaves_statements:
-            self._pending.extend(self._batches(self._statements_to_leave(transaction)))
+            for kind in STATEMENT_KINDS:
+                self._news.add(Frame(FrameType.STATEMENT, data) for data in transaction.statements(kind))
         return effects + self.proceed(transaction, now)
 
     def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]:
@@ -132,43 +146,41 @@ class OutboundSession:
         if flight is None:
             return []
         if taken:
-            self._size_bundles(flight, now)
-            self._refusals, self._refused_at = 0, None
-            next_at = now + self._receipt_wait(flight.attempts)
-            transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=next_at)
+            self._pacing.taken(sent_at=flight.sent_at, full=flight.full, now=now)
+            wait = self._pacing.taken_wait(flight.attempts, keeping=self._policy.taking_is_keeping)
         else:
-            next_at = now + self._refusal_wait(flight.attempts)
-            transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=next_at)
-            if flight.others:
-                self._pending.appendleft(flight.others)
+            wait = self._pacing.refusal_wait(flight.attempts)
+            self._news.add(flight.others)
             # Own heads may have been in it; they are stated anew.
-            self._stated, self._refused_at = frozenset(), now
-            self._refusals += 1
-            self._rest_for = self._refusal_wait(self._refusals)
+            self._stated = frozenset()
+            self._pacing.refused(now)
+        handed_over = taken and stands_in(self._link, self._identity.device)
+        transaction.note_answered(
+            self._link.far_end, flight.numbers, now=now, next_at=now + wait, handed_over=handed_over
+        )
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
         # Heads and statements alone are no news to an operator.
         quiet = Level.INFO if flight.numbers else Level.DEBUG
         notice = Notice("sent", fields, quiet) if taken else Notice("send_refused", fields, Level.WARNING)
         return [notice, *(self.proceed(transaction, now) if taken else [])]
 
+    def told(self, news: Sequence[Frame]) -> None:
+        """Hear of statements and heads that were new to the device and came over another link."""
+        if self._policy.leaves_statements:
+            self._news.add(news)
+
     def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
         """Fill the window with what is due; heads go with the first bundle after they changed."""
         effects = self._follow(transaction)
         while len(self._in_flight) < self._link.bundles_in_flight_max:
-            frames, others = self._frames_beside(transaction, now)
-            spoken_for = BUNDLE_OVERHEAD_BYTES + sum(frame_bytes(len(frame.payload)) for frame in frames)
-            envelopes: Sequence[StoredEnvelope] = ()
-            if spoken_for <= _BYTES_BESIDE_ENVELOPES_MAX:
-                envelopes = transaction.due(self._link.far_end, now, bytes_max=self._bundle_bytes - spoken_for)
-                size = spoken_for + sum(frame_bytes(len(envelope.data)) for envelope in envelopes)
-                if frames and size > self._link.bundle_bytes_max:
-                    # The first envelope comes whatever its size. It gets the next bundle for itself.
-                    envelopes = ()
-            with_heads = any(frame.type is FrameType.HEAD for frame in frames)
-            if any(envelope.attempts for envelope in envelopes) and not with_heads:
+            beside, others = self._frames_beside(transaction, now)
+            vouchers, envelopes = self._choose(beside, transaction, now)
+            with_heads = any(frame.type is FrameType.HEAD for frame in beside)
+            again = any(envelope.attempts for envelope in envelopes) and not self._policy.taking_is_keeping
+            if again and not with_heads:
                 # What is sent again was lost, and a head may have been lost with it: the next bundle has them.
                 self._stated = frozenset()
-            frames = frames + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]
+            frames = vouchers + beside + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]
             if not frames:
                 break
             effects.append(self._send(frames, others, envelopes, transaction, now))
@@ -184,8 +196,9 @@ class OutboundSession:
         if len(self._in_flight) >= self._link.bundles_in_flight_max:
             return None
         times = [(now if self._stated_at is None else self._stated_at) + self._settings.head_interval]
-        if self._refused_at is not None and (self._resting(now) or self._pending or not self._stated):
-            times.append(self._refused_at + self._rest_for)
+        rested_at = self._pacing.rested_at
+        if rested_at is not None and (self._pacing.resting(now) or self._news or not self._stated):
+            times.append(rested_at)
         due_at = transaction.next_due_at(self._link.far_end)
         if due_at is not None:
             times.append(due_at)
@@ -203,81 +216,96 @@ class OutboundSession:
         attempts = max((envelope.attempts for envelope in envelopes), default=0) + 1
         token = next(self._tokens)
         data = write_bundle(frames)
-        full = len(data) * 2 >= self._bundle_bytes
+        full = len(data) * 2 >= self._pacing.bundle_bytes
         self._in_flight[token] = _InFlight(numbers, attempts, now, full, others)
         # Should the process die, the start makes attempts under way due again; so this time never comes to count.
         transaction.note_sent(self._link.far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
         return Send(self._link.key, token, data)
 
     def _frames_beside(self, transaction: StoreTransaction, now: int) -> tuple[list[Frame], list[Frame]]:
-        """Return heads and statements for the next bundle, and which of them to keep in case that it is refused.
+        """Return statements and heads for the next bundle, and which of them to keep in case that it is refused.
 
         None while a far end that refused is left in peace. Own heads are not kept: they are stated anew.
         """
-        if self._resting(now):
+        if self._pacing.resting(now):
             return [], []
         self._state_heads(transaction, now)
-        if self._own_heads:
-            return self._own_heads.popleft(), []
-        others = self._pending.popleft() if self._pending else []
-        return others, others
+        statements = self._news.take_statements(self._beside_bytes_max)
+        room = self._beside_bytes_max - _size(statements)
+        own: list[Frame] = []
+        if self._own_heads and (not statements or _size(self._own_heads[0]) <= room):
+            own = self._own_heads.popleft()
+        heads = self._news.take_heads(room - _size(own))
+        return statements + own + heads, statements + heads
 
-    def _resting(self, now: int) -> bool:
-        return self._refused_at is not None and 0 <= now - self._refused_at < self._rest_for
+    def _choose(
+        self, beside: list[Frame], transaction: StoreTransaction, now: int
+    ) -> tuple[list[Frame], list[StoredEnvelope]]:
+        """Return envelopes for the bundle that brings these frames, and the certificates that it still lacks."""
+        vouchers: list[Frame] = []
+        if any(frame.type is FrameType.HEAD for frame in beside):
+            vouchers = self._certificates(self._identity.device, transaction, beside)
+        size = BUNDLE_OVERHEAD_BYTES + _size(beside) + _size(vouchers)
+        chosen: list[StoredEnvelope] = []
+        if size > _BYTES_BESIDE_ENVELOPES_MAX:
+            return vouchers, chosen
+        bundle_bytes = self._pacing.bundle_bytes
+        for envelope in transaction.due(self._link.far_end, now, bytes_max=bundle_bytes - size):
+            more = self._certificates(envelope.origin, transaction, beside + vouchers)
+            size += frame_bytes(len(envelope.data)) + _size(more)
+            # The first envelope comes whatever its size. If need be, it gets the next bundle for itself.
+            if (chosen or beside) and size > (bundle_bytes if chosen else self._link.bundle_bytes_max):
+                break
+            vouchers += more
+            chosen.append(envelope)
+        return vouchers, chosen
+
+    def _certificates(self, origin: bytes, transaction: StoreTransaction, given: Sequence[Frame] = ()) -> list[Frame]:
+        """Return the certificate of an origin, unless the reader is given it, or knows every origin."""
+        if not self._policy.leaves_statements:
+            return []
+        data = transaction.statement(statement.DEVICE_CERTIFICATE, origin)
+        frames = [] if data is None else [Frame(FrameType.STATEMENT, data)]
+        return [frame for frame in frames if frame not in given]
 
     def _state_heads(self, transaction: StoreTransaction, now: int) -> None:
-        """Queue own heads when they have changed, and all heads at every interval."""
+        """Queue own heads when they have changed, and all heads at every interval unless the far end keeps them."""
         positions = frozenset((position.epoch, position.sequence) for position in transaction.epochs())
-        all_again = self._stated_at is None or not 0 <= now - self._stated_at < self._settings.head_interval
-        if all_again:
-            self._stated_at = now
-            self._pending = deque(batch for batch in self._pending if batch[0].type is not FrameType.HEAD)
-            self._pending.extend(self._batches(Frame(FrameType.HEAD, data) for data in transaction.heads()))
-        if all_again or positions != self._stated:
+        again = False
+        if self._stated_at is None or not 0 <= now - self._stated_at < self._settings.head_interval:
+            serial = receipt_serial(transaction, self._identity)
+            everything = self._stated_at is None or not self._policy.taking_is_keeping
+            again = everything or serial != self._stated_serial
+            self._stated_at, self._stated_serial = now, serial
+            if everything:
+                self._news.add(Frame(FrameType.HEAD, data) for data in transaction.heads())
+        if again or positions != self._stated:
             self._stated = positions
             heads = state_heads(transaction, self._identity, now)
             self._own_heads = deque(self._batches(Frame(FrameType.HEAD, head.data) for head in heads))
 
     def _follow(self, transaction: StoreTransaction) -> list[Effect]:
-        origins = transaction.foreign_origins() | {self._identity.device}
+        if not self._policy.asks_for_receipts:
+            return []
+        # Who states a head that no receipt answers asks through us, also when nothing of it is carried here any more.
+        origins = transaction.foreign_origins() | transaction.asking_origins() | {self._identity.device}
         if origins == self._followed:
             return []
         self._followed = origins
         return [Follow(self._link.key, origins)]
 
-    def _statements_to_leave(self, transaction: StoreTransaction) -> list[Frame]:
-        kinds = (statement.KEY_CERTIFICATE, statement.DEVICE_CERTIFICATE, statement.RECIPIENT_KEY, statement.RECEIPT)
-        return [Frame(FrameType.STATEMENT, data) for kind in kinds for data in transaction.statements(kind)]
-
     def _batches(self, frames: Iterable[Frame]) -> list[list[Frame]]:
-        """Divide frames that carry no envelopes into batches that a bundle of this link has room for."""
-        bytes_max = min(_BYTES_BESIDE_ENVELOPES_MAX, self._link.bundle_bytes_max) - BUNDLE_OVERHEAD_BYTES
+        """Divide own heads into batches that a bundle of this link has room for."""
         batches: list[list[Frame]] = []
         room = 0
         for frame in frames:
-            room -= frame_bytes(len(frame.payload))
+            room -= _size([frame])
             if not batches or room < 0:
                 batches.append([])
-                room = bytes_max - frame_bytes(len(frame.payload))
+                room = self._beside_bytes_max - _size([frame])
             batches[-1].append(frame)
         return batches
 
-    def _size_bundles(self, flight: _InFlight, now: int) -> None:
-        """Grow bundles while the link takes full ones quickly, shrink them when it is slow: a cut then costs little."""
-        taken_in = now - flight.sent_at
-        if taken_in > self._settings.settle_time_bad:
-            self._bundle_bytes = max(self._settings.bundle_bytes_min, self._bundle_bytes // 2)
-        elif flight.full and 0 <= taken_in < self._settings.settle_time_good:
-            self._bundle_bytes = min(self._link.bundle_bytes_max, self._bundle_bytes * 2)
 
-    def _receipt_wait(self, attempts: int) -> int:
-        return self._growing(self._settings.receipt_wait, self._settings.receipt_wait_max, attempts)
-
-    def _refusal_wait(self, attempts: int) -> int:
-        return self._growing(self._settings.refusal_wait, self._settings.receipt_wait, attempts)
-
-    def _growing(self, first: int, longest: int, attempts: int) -> int:
-        """Double with each attempt, up to the longest, give or take a quarter, so that devices do not fall into
-        step.
-        """
-        return int(min(first << min(attempts - 1, 16), longest) * (0.75 + 0.5 * self._randomness()))
+def _size(frames: Iterable[Frame]) -> int:
+    return sum(frame_bytes(len(frame.payload)) for frame in frames)

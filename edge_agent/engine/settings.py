@@ -17,11 +17,15 @@ class EngineSettings:
 
     `receipt_wait` is how long an envelope that was taken over rests before it is sent again without a receipt; it
     doubles with each attempt up to `receipt_wait_max`. `refusal_wait` is the pause after a far end declined a bundle;
-    it doubles up to `receipt_wait`.
+    it doubles up to `receipt_wait`. `custody_wait` is how long an
+    envelope rests when the far end keeps what it takes (a peer's store, a medium), before the same one gets it
+    again; it doubles up to `custody_wait_max`.
     """
 
     receipt_wait: int = 10 * MINUTE
     receipt_wait_max: int = 6 * HOUR
+    custody_wait: int = DAY
+    custody_wait_max: int = 8 * DAY
     refusal_wait: int = 3 * SECOND
     head_interval: int = HOUR
     bundle_bytes_min: int = 8 * 1024

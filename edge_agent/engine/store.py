@@ -6,7 +6,7 @@ are microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,6 +35,17 @@ class StoredEnvelope:
     id: bytes
     origin: bytes
     attempts: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class CarriedEnvelope:
+    """Another's envelope; `handed_over` when a far end took it over that stands in for this device."""
+
+    number: int
+    id: bytes
+    sequence: int
+    handed_over: bool
     data: bytes
 
 
@@ -108,8 +119,12 @@ class StoreTransaction(Protocol):
         """Drop the bytes of own envelopes committed at or before the watermark; return how many."""
         ...
 
-    def drop_foreign(self, origin: bytes) -> int:
-        """Drop others' envelopes of an origin that the center has; return how many."""
+    def carried(self, place: SequenceRange) -> Iterator[CarriedEnvelope]:
+        """Yield others' envelopes that are kept of a range, the end of the chain first; read it before writing."""
+        ...
+
+    def drop_foreign(self, numbers: Iterable[int]) -> int:
+        """Drop others' envelopes; return how many were there."""
         ...
 
     # Statements and heads.
@@ -133,10 +148,18 @@ class StoreTransaction(Protocol):
         """Return the newest heads of other origins."""
         ...
 
+    def answer_heads(self, origin: bytes, epoch: int, sequence: int) -> None:
+        """Note that an origin can purge up to a sequence: a head that reaches no further asks for nothing."""
+        ...
+
+    def asking_origins(self) -> frozenset[bytes]:
+        """Return the origins that have stated a head which no receipt answers yet."""
+        ...
+
     # Sending.
     def due(self, destination: bytes, now: int, *, bytes_max: int) -> Sequence[StoredEnvelope]:
         """Return envelopes to send to a destination now: own ones first, oldest first, at least one if any, within
-        `bytes_max`.
+        `bytes_max`. What a far end other than the center sealed, or brought, is not for it.
         """
         ...
 
@@ -148,8 +171,12 @@ class StoreTransaction(Protocol):
         """Record an attempt that is under way."""
         ...
 
-    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
-        """Record that an attempt is over, and when the envelopes are due again unless a receipt comes before."""
+    def note_answered(
+        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, handed_over: bool = False
+    ) -> None:
+        """Record that an attempt is over, whether the far end now stands in for this device, and when the envelopes
+        are due again unless a receipt comes before.
+        """
         ...
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:

@@ -84,6 +84,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         value INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- Since when the destination has stood in for this device: it has taken the envelope over, and will not give it up
+    -- sooner than we do.
+    ALTER TABLE dispatch ADD COLUMN handed_over_at INTEGER;
+    -- A head is answered when its origin can purge all that it states.
+    ALTER TABLE head ADD COLUMN answered INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX head_asking ON head (origin) WHERE answered = 0;
+    """,
 )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from edge_agent.engine.effects import Accepted
 from edge_agent.engine.events import ChainPosition
-from edge_agent.engine.store import SequenceRange, StoredEnvelope, StoreFault
+from edge_agent.engine.store import CarriedEnvelope, SequenceRange, StoredEnvelope, StoreFault
 from sync_protocol.bundle import frame_bytes
 from sync_protocol.envelope import NO_ID, Envelope
 from sync_protocol.head import Head
+from sync_protocol.identity import CENTER
 from sync_protocol.receipt import SpanStatus
 from sync_protocol.statement import Statement
 
@@ -22,6 +23,10 @@ _OPEN_WITH_DISPATCH = """
     FROM envelope LEFT JOIN dispatch ON dispatch.envelope = envelope.number AND dispatch.destination = :destination
     WHERE envelope.status IS NULL AND envelope.data IS NOT NULL
 """
+# The center is given everything, also what came over the link to it.
+_FOR_DESTINATION = (
+    "(:destination = :center OR (envelope.origin <> :destination AND envelope.carrier IS NOT :destination))"
+)
 _PLACE = "origin = ? AND epoch = ? AND sequence BETWEEN ? AND ?"
 _DUE_ROWS_MAX = 512
 """More small envelopes than fit into one bundle."""
@@ -146,11 +151,21 @@ class QueueTransaction:
         )
         return purged.rowcount
 
-    def drop_foreign(self, origin: bytes) -> int:
-        dropped = self._connection.execute(
-            "DELETE FROM envelope WHERE origin = ? AND own = 0 AND status IS NOT NULL", (origin,)
+    def carried(self, place: SequenceRange) -> Iterator[CarriedEnvelope]:
+        rows = self._connection.execute(
+            "SELECT number, id, sequence, data, EXISTS (SELECT 1 FROM dispatch WHERE dispatch.envelope = number "
+            "AND handed_over_at IS NOT NULL) FROM envelope INDEXED BY envelope_place "
+            f"WHERE {_PLACE} AND own = 0 AND data IS NOT NULL ORDER BY sequence DESC",
+            _place(place),
         )
-        return dropped.rowcount
+        for number, envelope_id, sequence, data, handed_over in rows:
+            yield CarriedEnvelope(number, bytes(envelope_id), sequence, bool(handed_over), bytes(data))
+
+    def drop_foreign(self, numbers: Iterable[int]) -> int:
+        dropped = self._connection.executemany(
+            "DELETE FROM envelope WHERE number = ? AND own = 0", [(number,) for number in numbers]
+        )
+        return max(0, dropped.rowcount)
 
     # Statements and heads.
 
@@ -174,23 +189,34 @@ class QueueTransaction:
 
     def put_head(self, head: Head) -> bool:
         put = self._connection.execute(
-            "INSERT INTO head VALUES (?, ?, ?, ?, ?) ON CONFLICT (origin, epoch) DO UPDATE "
-            "SET sequence = excluded.sequence, receipt_serial = excluded.receipt_serial, data = excluded.data "
+            "INSERT INTO head (origin, epoch, sequence, receipt_serial, data, answered) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (origin, epoch) DO UPDATE SET sequence = excluded.sequence, "
+            "receipt_serial = excluded.receipt_serial, data = excluded.data, answered = excluded.answered "
             "WHERE (excluded.sequence, excluded.receipt_serial) > (head.sequence, head.receipt_serial)",
-            (head.origin, head.epoch, head.sequence, head.receipt_serial, head.data),
+            (head.origin, head.epoch, head.sequence, head.receipt_serial, head.data, int(head.sequence == 0)),
         )
         return put.rowcount > 0
 
     def heads(self) -> Sequence[bytes]:
         return [bytes(data) for (data,) in self._connection.execute("SELECT data FROM head ORDER BY origin, epoch")]
 
+    def answer_heads(self, origin: bytes, epoch: int, sequence: int) -> None:
+        self._connection.execute(
+            "UPDATE head SET answered = 1 WHERE origin = ? AND epoch = ? AND sequence <= ?", (origin, epoch, sequence)
+        )
+
+    def asking_origins(self) -> frozenset[bytes]:
+        rows = self._connection.execute("SELECT DISTINCT origin FROM head WHERE answered = 0")
+        return frozenset(bytes(origin) for (origin,) in rows)
+
     # Sending.
 
     def due(self, destination: bytes, now: int, *, bytes_max: int) -> Sequence[StoredEnvelope]:
         rows = self._connection.execute(
             "SELECT envelope.number, envelope.id, envelope.origin, coalesce(dispatch.attempts, 0), envelope.data "
-            f"{_OPEN_WITH_DISPATCH} AND {_DUE} ORDER BY envelope.own DESC, envelope.number LIMIT {_DUE_ROWS_MAX}",
-            {"destination": destination, "now": now},
+            f"{_OPEN_WITH_DISPATCH} AND {_DUE} AND {_FOR_DESTINATION} "
+            f"ORDER BY envelope.own DESC, envelope.number LIMIT {_DUE_ROWS_MAX}",
+            {"destination": destination, "now": now, "center": CENTER},
         )
         chosen: list[StoredEnvelope] = []
         room = bytes_max
@@ -211,15 +237,19 @@ class QueueTransaction:
 
     def note_sent(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         self._connection.executemany(
-            "INSERT INTO dispatch VALUES (?, ?, 1, ?, ?, NULL) ON CONFLICT (envelope, destination) DO UPDATE SET "
-            "attempts = attempts + 1, sent_at = excluded.sent_at, next_at = excluded.next_at, answered_at = NULL",
+            "INSERT INTO dispatch (envelope, destination, attempts, sent_at, next_at) VALUES (?, ?, 1, ?, ?) "
+            "ON CONFLICT (envelope, destination) DO UPDATE SET attempts = attempts + 1, sent_at = excluded.sent_at, "
+            "next_at = excluded.next_at, answered_at = NULL",
             [(number, destination, now, next_at) for number in numbers],
         )
 
-    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
+    def note_answered(
+        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, handed_over: bool = False
+    ) -> None:
         self._connection.executemany(
-            "UPDATE dispatch SET answered_at = ?, next_at = ? WHERE envelope = ? AND destination = ?",
-            [(now, next_at, number, destination) for number in numbers],
+            "UPDATE dispatch SET answered_at = ?, next_at = ?, handed_over_at = coalesce(?, handed_over_at) "
+            "WHERE envelope = ? AND destination = ?",
+            [(now, next_at, now if handed_over else None, number, destination) for number in numbers],
         )
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:

@@ -156,17 +156,34 @@ def test_only_own_committed_envelopes_up_to_the_watermark_are_purged(store: Queu
         assert transaction.envelope_id(OWN.id, 1, 1) is not None
 
 
-def test_foreign_envelopes_are_counted_and_dropped_by_origin(store: QueueStore) -> None:
+def test_foreign_envelopes_are_counted_and_dropped_by_number(store: QueueStore) -> None:
     one, two = envelope(1, device=OTHER), envelope(2, device=OTHER)
     add(store, one, two, envelope(1))
     with store.transaction() as transaction:
         assert transaction.foreign_origins() == {OTHER.id}
         assert transaction.foreign_bytes() == len(one.data) + len(two.data)
         transaction.note_sent(CENTER, [1], now=NOW, next_at=NOW)
-        transaction.mark(SequenceRange(OTHER.id, 1, 1, 1), SpanStatus.COMMITTED, NOW)
-        assert transaction.drop_foreign(OTHER.id) == 1
+        assert transaction.drop_foreign([1]) == 1
         assert transaction.foreign_bytes() == len(two.data)
-        assert transaction.drop_foreign(OWN.id) == 0
+        assert transaction.drop_foreign([1, 3]) == 0, "gone already, and an own one"
+        assert transaction.next_due_at(CENTER) is None
+
+
+def test_what_is_carried_of_a_range_comes_from_its_end_and_tells_what_was_handed_over(store: QueueStore) -> None:
+    kept = [envelope(n, device=OTHER) for n in (1, 2, 4)]
+    fork = envelope(2, device=OTHER, body=b"other branch")
+    add(store, *kept, fork, envelope(3))
+    with store.transaction() as transaction:
+        for destination, number, handed_over in ((MEDIUM, 1, True), (CENTER, 1, False), (MEDIUM, 2, False)):
+            transaction.note_sent(destination, [number], now=NOW, next_at=NOW)
+            transaction.note_answered(destination, [number], now=NOW, next_at=NOW, handed_over=handed_over)
+        transaction.note_sent(MEDIUM, [1], now=NOW, next_at=NOW)
+        transaction.note_answered(MEDIUM, [1], now=NOW, next_at=NOW)
+        carried = list(transaction.carried(SequenceRange(OTHER.id, 1, 1, 3)))
+        assert [one.sequence for one in carried] == [2, 2, 1]
+        assert {one.id: one.handed_over for one in carried} == {kept[0].id: True, kept[1].id: False, fork.id: False}
+        assert carried[-1].data == kept[0].data
+        assert list(transaction.carried(place(1, 9))) == [], "own ones are not carried for anybody"
 
 
 # Sending.
@@ -178,6 +195,34 @@ def test_due_gives_own_before_others_in_the_order_of_arrival_within_the_room(sto
     assert due(store) == [2, 3, 4, 1]
     assert due(store, bytes_max=len(own[0].data) * 2 + 200) == [2, 3]
     assert due(store, bytes_max=1) == [2], "one at least, whatever its size"
+
+
+def test_nobody_is_given_what_it_sealed_or_brought_but_the_center_is_given_everything(store: QueueStore) -> None:
+    third = Device(Path(), AUTHORITY, name="tablet-3")
+    add(store, envelope(1), envelope(1, device=OTHER), envelope(1, device=third))
+    with store.transaction() as transaction:
+        transaction.add_envelope(envelope(2, device=third), own=False, carrier=CENTER, now=NOW)
+    assert due(store) == [1, 2, 3, 4]
+    assert due(store, destination=MEDIUM) == [1, 2, 3, 4]
+    assert due(store, destination=OTHER.id) == [1, 4], "it sealed 2 and brought 3"
+    assert due(store, destination=third.id) == [1, 2]
+
+
+def test_what_is_not_for_a_destination_hides_nothing_and_wakes_nobody(
+    store: QueueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction_module, "_DUE_ROWS_MAX", 3)
+    add(store, *(envelope(n, device=OTHER) for n in range(1, 8)))
+    with store.transaction() as transaction:
+        transaction.add_envelope(envelope(8, device=OTHER), own=False, carrier=MEDIUM, now=NOW)
+        transaction.add_envelope(envelope(9, device=OTHER, epoch=2), own=False, carrier=OWN.id, now=NOW)
+        assert transaction.next_due_at(MEDIUM) is None
+    third = Device(Path(), AUTHORITY, name="tablet-3")
+    assert due(store, destination=OTHER.id) == []
+    assert due(store, destination=MEDIUM) == [1, 2, 3]
+    with store.transaction() as transaction:
+        transaction.add_envelope(envelope(1, device=third), own=False, carrier=MEDIUM, now=NOW)
+    assert due(store, destination=OTHER.id) == [10]
 
 
 def test_what_is_under_way_is_due_again_at_its_time_for_its_destination_only(store: QueueStore) -> None:
@@ -283,6 +328,33 @@ def test_the_newest_head_of_each_epoch_is_kept(store: QueueStore) -> None:
         assert len(transaction.heads()) == 2
 
 
+def test_an_origin_asks_until_a_receipt_reaches_as_far_as_its_head(store: QueueStore) -> None:
+    def put(epoch: int, sequence: int) -> None:
+        head = sign_head(
+            OTHER.signer,
+            origin=OTHER.id,
+            epoch=epoch,
+            sequence=sequence,
+            last_id=b"i" * 32 if sequence else NO_ID,
+            receipt_serial=0,
+            stated_at=NOW,
+        )
+        with store.transaction() as transaction:
+            assert transaction.put_head(head)
+
+    def asking_after(epoch: int, sequence: int) -> bool:
+        with store.transaction() as transaction:
+            transaction.answer_heads(OTHER.id, epoch, sequence)
+            return transaction.asking_origins() == {OTHER.id}
+
+    put(2, 0)
+    assert not asking_after(1, 5), "an empty chain asks for nothing"
+    put(1, 5)
+    assert asking_after(1, 4) and not asking_after(1, 5)
+    put(1, 6)
+    assert asking_after(1, 5) and asking_after(2, 6) and not asking_after(1, 9)
+
+
 def test_numbers_are_replaced(store: QueueStore) -> None:
     with store.transaction() as transaction:
         transaction.put_number("n", 1)
@@ -353,6 +425,26 @@ def test_an_empty_file_gets_every_migration(tmp_path: Path) -> None:
     with QueueStore(tmp_path) as store:
         assert store.connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert store.connection.execute("SELECT count(*) FROM envelope").fetchone() == (0,)
+
+
+def test_a_queue_of_the_first_release_is_brought_up_to_date_with_everything_in_it(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / QUEUE_FILE_NAME) as connection:
+        connection.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
+        connection.execute("INSERT INTO chain VALUES (1, 'first start', 0)")
+        one = envelope(1, device=OTHER)
+        connection.execute(
+            "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, data) "
+            "VALUES (?, ?, 1, 1, 0, ?, 0, ?)",
+            (one.id, one.origin, len(one.data), one.data),
+        )
+        connection.execute("INSERT INTO dispatch VALUES (1, ?, 1, ?, ?, ?)", (CENTER, NOW, NOW, NOW))
+        connection.execute("INSERT INTO head VALUES (?, 1, 1, 0, x'00')", (OTHER.id,))
+    connection.close()
+    with QueueStore(tmp_path) as store:
+        assert due(store) == [1]
+        with store.transaction() as transaction:
+            assert [one.handed_over for one in transaction.carried(SequenceRange(OTHER.id, 1, 1, 1))] == [False]
+            assert transaction.asking_origins() == {OTHER.id}
 
 
 def test_a_queue_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -445,7 +537,11 @@ PLANS: list[tuple[str, Callable[[QueueTransaction], object]]] = [
     ("oldest_open_at", lambda t: t.oldest_open_at()),
     ("foreign_origins", lambda t: t.foreign_origins()),
     ("foreign_bytes", lambda t: t.foreign_bytes()),
-    ("drop_foreign", lambda t: t.drop_foreign(OTHER.id)),
+    ("due to a peer", lambda t: t.due(MEDIUM, NOW, bytes_max=10)),
+    ("carried", lambda t: list(t.carried(SequenceRange(OTHER.id, 1, 1, 9)))),
+    ("drop_foreign", lambda t: t.drop_foreign([2])),
+    ("asking_origins", lambda t: t.asking_origins()),
+    ("answer_heads", lambda t: t.answer_heads(OTHER.id, 1, 9)),
     ("forget_attempts", lambda t: t.forget_attempts(NOW)),
     ("accepted_before", lambda t: t.accepted_before(b"k")),
 ]
