@@ -7,8 +7,6 @@ connections reset. The store belongs to the thread that uses it, whichever that 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +15,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from edge_agent.engine.store import StoreFault, StoreFull
+from edge_agent.queue.disk import SYSTEM_DISK, Disk
 from edge_agent.queue.migrations import migrate
 from edge_agent.queue.transaction import QueueTransaction
-from operations.durable_files import sync_directory
 
 QUEUE_FILE_NAME: Final = "queue.db"
 LOCK_FILE_NAME: Final = "queue.lock"
@@ -41,14 +39,15 @@ class QueueBusy(StoreFault):
 class QueueStore:
     """Opens the queue in a directory; use it as a context manager, or close it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         """Open or create the queue; raises QueueBusy, StoreFull or StoreFault (damaged, unreadable, newer release)."""
         self.path = directory / QUEUE_FILE_NAME
-        self._lock = _lock(directory / LOCK_FILE_NAME)
+        self._disk = disk
+        self._lock = _lock(disk, directory / LOCK_FILE_NAME)
         try:
-            self._connection = _connect(self.path)
+            self._connection = _connect(disk, self.path)
         except BaseException:
-            os.close(self._lock)
+            disk.close(self._lock)
             raise
 
     @property
@@ -75,7 +74,7 @@ class QueueStore:
     def close(self) -> None:
         """Close the file and give the lock back."""
         self._connection.close()
-        os.close(self._lock)
+        self._disk.close(self._lock)
 
     def __enter__(self) -> Self:
         return self
@@ -86,26 +85,21 @@ class QueueStore:
         self.close()
 
 
-def _lock(path: Path) -> int:
+def _lock(disk: Disk, path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return disk.lock(path)
+    except BlockingIOError:
+        raise QueueBusy(f"{path.parent} is in use by another process, usually the running daemon") from None
     except OSError as error:
         raise StoreFault(f"cannot open {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise QueueBusy(f"{path.parent} is in use by another process, usually the running daemon") from None
-    return lock
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(disk: Disk, path: Path) -> sqlite3.Connection:
     with _translated():
-        if not path.exists():
+        if not disk.exists(path):
             # SQLite would create it readable to everyone.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+            disk.close(disk.open(path))
+        connection = disk.connect(path)
         try:
             _configure(connection)
             migrate(connection)
@@ -115,7 +109,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                 connection.execute(
                     "INSERT INTO remembered VALUES ('opened', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
                 )
-            sync_directory(path.parent)
+            disk.sync_directory(path.parent)
         except BaseException:
             connection.close()
             raise
