@@ -104,14 +104,14 @@ class WatchedDevice(Device):
 
 
 class Life:
-    """One device through many cuts. `cuts` counts them, `reached` what else happened; all choices come from the seed."""
+    """One device through many cuts. `cuts`, `calls` (to the disk) and `reached` are counted; all choices come from the seed."""
 
     def __init__(self, seed: int, authority: Authority, habits: Habits | None = None) -> None:
         self.randomness = Random(seed)
         habits = replace(habits or Habits(), checkpoint_pages=self.randomness.choice((None, 8, 30)))
         self.device = WatchedDevice(authority, LossyDisk(habits), self.randomness)
         self.center = Center(self.device)
-        self.cuts = 0
+        self.cuts = self.calls = 0
         self.reached: Counter[str] = Counter()
         self._texts = count(1)
         self._submission = ("", b"")
@@ -194,6 +194,7 @@ class Life:
             self.reached["cut while stopping" if interrupted is None else f"cut in {type(interrupted).__name__}"] += 1
 
     def _die(self) -> None:
+        self.calls += self.device.lossy_disk.calls
         self.device.power_cut(self.randomness)
         self.cuts += 1
 

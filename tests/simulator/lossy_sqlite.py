@@ -129,10 +129,8 @@ def _as_sqlite(disk: LossyDisk, extended_code: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC and extended_code == apsw.SQLITE_IOERR_WRITE:
-            raise apsw.FullError from error
-        fault = apsw.CantOpenError() if extended_code == apsw.SQLITE_CANTOPEN else apsw.IOError()
-        fault.extendedresult = extended_code
-        raise fault from error
+            extended_code = apsw.SQLITE_FULL
+        raise apsw.exception_for(extended_code) from error
     except BaseException:
         if not disk.is_dead:
             raise
@@ -212,12 +210,12 @@ class LossyConnection:
             self._run("ROLLBACK", ())
 
     def close(self) -> None:
-        if self._disk.is_dead:
-            # What SQLite would still do reaches no disk any more.
+        was_dead = self._disk.is_dead
+        # Like sqlite3's own it does not tell of what goes wrong in moving the log into the database.
+        with suppress(apsw.Error):
             self._connection.close(force=True)
-            return
-        with self.translated():
-            self._connection.close()
+        if not was_dead:
+            self._disk.stop_if_dead()
 
     def __enter__(self) -> Self:
         return self
