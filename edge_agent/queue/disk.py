@@ -67,6 +67,12 @@ class Disk(Protocol):
         """Return when the folder's names are durable."""
         ...
 
+    def forget_cached(self, path: Path) -> None:
+        """Let the next read of a file come from the disk as far as possible: after a sync that failed, memory may hold
+        bytes that count as written and are not. Advice, which the system may pass over.
+        """
+        ...
+
 
 class SystemDisk:
     """The machine's own disk."""
@@ -113,6 +119,13 @@ class SystemDisk:
 
     def sync_directory(self, path: Path) -> None:
         durable_files.sync_directory(path)
+
+    def forget_cached(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
 
 
 SYSTEM_DISK: Final[Disk] = SystemDisk()

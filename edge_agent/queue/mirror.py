@@ -40,6 +40,7 @@ class FileHeadMirror:
                 disk.sync_directory(directory)
             # What is read may be in the system's memory only: the process before may have ended before it settled.
             disk.sync_data(self._descriptor)
+            disk.forget_cached(path)
         except OSError as error:
             raise StoreFault(f"cannot open {path}: {error.strerror}") from error
         slots = [self._read(slot) for slot in range(_SLOTS)]

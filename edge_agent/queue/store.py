@@ -24,6 +24,7 @@ LOCK_FILE_NAME: Final = "queue.lock"
 _SYNCHRONOUS_FULL: Final = 2
 _JOURNAL_BYTES_KEPT: Final = 8 * 1024 * 1024
 """One huge submission makes the write-ahead log large; it shrinks to this when it begins anew."""
+_COMPANION_SUFFIXES: Final = ("-wal", "-journal")
 _FULL_CODES: Final = frozenset({sqlite3.SQLITE_FULL})
 _DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _DAMAGE_REMEDY: Final = (
@@ -99,9 +100,13 @@ def _connect(disk: Disk, path: Path) -> sqlite3.Connection:
         if not disk.exists(path):
             # SQLite would create it readable to everyone.
             disk.close(disk.open(path))
+        for name in (path, *(path.with_name(path.name + suffix) for suffix in _COMPANION_SUFFIXES)):
+            if disk.exists(name):
+                disk.forget_cached(name)
         connection = disk.connect(path)
         try:
             _configure(connection)
+            _empty_log(connection)
             migrate(connection)
             # The first write makes the write-ahead log; its directory entry must survive a power cut like its content.
             with connection:
@@ -132,6 +137,21 @@ def _configure(connection: sqlite3.Connection) -> None:
             f"this SQLite gives journal_mode={journal_mode}, synchronous={synchronous} instead of wal and 2 (FULL): "
             "accepted questionnaires would not survive a power cut; put the state directory on a local file system"
         )
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Move what an earlier process has left in the write-ahead log into the database, and begin the log anew.
+
+    When a sync fails, Linux goes on showing the bytes but may never write them, and the next process's syncs succeed
+    without them. What is accepted from now on must not hang on such a log: a power cut would take it along. To forget
+    what is cached is advice only, which the system may pass over.
+    """
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        # A full queue must start all the same: only sending makes room.
+        if getattr(error, "sqlite_errorcode", None) not in _FULL_CODES:
+            raise
 
 
 @contextmanager

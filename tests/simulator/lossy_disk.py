@@ -60,6 +60,8 @@ class Habits:
     """Calls that return at once and do nothing, as if the code forgot them or the disk lied."""
     substitutes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """For a statement: which one is run in its place, and which one gives the answer."""
+    advice_is_taken: bool = True
+    """Whether `forget_cached` does anything."""
     checkpoint_pages: int | None = None
     """Let SQLite move its log into the database after so many pages already; None leaves its 1000."""
 
@@ -186,6 +188,11 @@ class LossyDisk:
         if self.is_dead:
             raise PowerCut
 
+    def forget_cached(self, path: Path) -> None:
+        self.stop_if_dead()
+        if path in self._names and self.habits.advice_is_taken:
+            self._names[path].forget_cached()
+
     # The same with files instead of descriptors, for SQLite.
 
     def file(self, path: Path, *, create: bool) -> LossyFile:
@@ -257,6 +264,10 @@ class LossyDisk:
         return call not in self.habits.ignored
 
     def _fails(self, call: Call) -> bool:
-        if self._fail_at is None or self.calls < self._fail_at or (self.calls > self._fail_at and not self._fail_lasting):
+        if (
+            self._fail_at is None
+            or self.calls < self._fail_at
+            or (self.calls > self._fail_at and not self._fail_lasting)
+        ):
             return False
         return self._error is DiskError.BROKEN or call in _NEEDS_ROOM

@@ -27,6 +27,7 @@ class LossyFile:
         self._unsynced: dict[int, list[_Version]] = {}
         # A sync that failed: the system takes these sectors for written, and no later sync reaches them.
         self._abandoned: dict[int, list[_Version]] = {}
+        self._before_truncation: list[LossyFile] = []
 
     def read(self, size: int, offset: int) -> bytes:
         return bytes(self.content[offset : offset + size])
@@ -44,15 +45,28 @@ class LossyFile:
         self._dirty(offset, end)
 
     def truncate(self, size: int) -> None:
-        """Make the file this long; what it grows by is zeros."""
+        """Make the file this long; what it grows by is zeros.
+
+        To cut a file short is one change of the file system's books: a power cut leaves what was before it or what
+        came after, never some of the sectors cut off beside new ones.
+        """
         before = len(self.content)
-        if size < before:
-            del self.content[size:]
-        else:
+        if size > before:
             self.content.extend(bytes(size - before))
-        if size != before:
             self._lengths.append(size)
-            self._dirty(min(size, before), max(size, before))
+            self._dirty(before, size)
+        elif size < before:
+            self._before_truncation.append(self._copy())
+            del self.content[size:]
+            del self._durable[size:]
+            self._lengths = [*(min(length, size) for length in self._lengths), size]
+            for states in (self._unsynced, self._abandoned):
+                for sector in list(states):
+                    room = size - sector * SECTOR_BYTES
+                    if room <= 0:
+                        del states[sector]
+                    elif room < SECTOR_BYTES:
+                        states[sector] = [version.cut_short(room) for version in states[sector]]
 
     def sync(self) -> None:
         """Make durable what was written since the last sync, except what a failed sync gave up."""
@@ -65,14 +79,27 @@ class LossyFile:
                 self._durable[start:end] = self.content[start:end]
         self._unsynced.clear()
         self._lengths = [size]
+        self._before_truncation.clear()
 
     def fail_sync(self) -> None:
         """Give up what was written: it may be on the platter, and it counts as synced until it is written again."""
         self._abandoned.update(self._unsynced)
         self._unsynced.clear()
 
+    def forget_cached(self) -> None:
+        """Show what is on the platter where the system believed a sync that failed; what is yet to be written stays."""
+        for sector in self._abandoned:
+            start = sector * SECTOR_BYTES
+            shown = self._sector(self._durable, sector)
+            self.content[start : start + SECTOR_BYTES] = shown[: max(len(self.content) - start, 0)]
+        self._abandoned.clear()
+
     def survivor(self, choose: Choice, randomness: Random) -> LossyFile:
         """Return the file as a cut leaves it."""
+        states = [*self._before_truncation, self]
+        return states[choose(len(states))]._survivor(choose, randomness)
+
+    def _survivor(self, choose: Choice, randomness: Random) -> LossyFile:
         data = bytearray(self._durable)
         _resize(data, self._lengths[choose(len(self._lengths))])
         for sector, versions in (self._abandoned | self._unsynced).items():
@@ -88,6 +115,14 @@ class LossyFile:
                 state = version.torn(before, randomness)
             data[start : start + SECTOR_BYTES] = state[:room]
         return LossyFile(data)
+
+    def _copy(self) -> LossyFile:
+        copy = LossyFile(self.content)
+        copy._durable = bytearray(self._durable)
+        copy._lengths = list(self._lengths)
+        copy._unsynced = {sector: list(versions) for sector, versions in self._unsynced.items()}
+        copy._abandoned = {sector: list(versions) for sector, versions in self._abandoned.items()}
+        return copy
 
     def _dirty(self, start: int, end: int) -> None:
         """Note the new state of the sectors that a range touches."""
@@ -112,6 +147,11 @@ class _Version:
         self.content = content
         self.first = first
         self.last = last
+
+    def cut_short(self, size: int) -> _Version:
+        """Return the version of a sector of which the file keeps the beginning only."""
+        content = self.content[:size].ljust(SECTOR_BYTES, b"\0")
+        return _Version(content, min(self.first, size), min(self.last, size))
 
     def torn(self, before: bytes, randomness: Random) -> bytes:
         """Return the sector half written, or with rubbish, within the bytes that were being written."""

@@ -20,7 +20,7 @@ from edge_agent.engine.store import StoreFault
 from edge_agent.queue.mirror import MIRROR_FILE_NAME
 from edge_agent.queue.store import LOCK_FILE_NAME
 from sync_protocol.limits import PART_BYTES_MAX
-from tests.simulator.lossy_disk import Habits, LossyDisk, PowerCut
+from tests.simulator.lossy_disk import DiskError, Habits, LossyDisk, PowerCut
 from tests.simulator.lossy_ledger import Ledger, Place, Row, Violation
 from tests.support.device import MINUTE, Authority, Center, Device
 
@@ -57,6 +57,11 @@ class WatchedDevice(Device):
         self._epoch = next((one for one in effects if isinstance(one, Notice) and one.event == "epoch_started"), None)
         return effects
 
+    def stop(self) -> None:
+        store, self.store = self.store, None
+        if store is not None:
+            store.close()
+
     def queue(self) -> dict[int, Row]:
         if self.store is None:
             raise TypeError("the device is not started")
@@ -64,13 +69,18 @@ class WatchedDevice(Device):
         return {n: Row(i, (epoch, sequence), *rest) for n, i, epoch, sequence, *rest in rows}
 
     def start_and_check(self) -> int:
-        """Start on what a cut has left; return how many envelopes the interrupted step has added after all."""
+        """Start on what a cut has left; return how many envelopes the interrupted step has added after all.
+
+        Raises Violation, and StoreFault when it does not start.
+        """
         try:
             self.start()
-            found = self.queue()
-            self._check_database()
-        except (StoreFault, sqlite3.Error) as fault:
-            raise Violation(f"the device does not start: {fault}") from fault
+        except StoreFault:
+            # The process ends.
+            self.stop()
+            raise
+        found = self.queue()
+        self._check_database()
         self.ledger.check(found)
         if self._mirror < self.ledger.farthest:
             raise Violation(f"the mirror says {self._mirror}, but {self.ledger.farthest} has left the device")
@@ -98,13 +108,13 @@ class WatchedDevice(Device):
     def give_up(self) -> None:
         """Let go of everything, as at a cut after which nobody looks."""
         self.lossy_disk.kill()
-        store, self.store = self.store, None
-        if store is not None:
-            store.close()
+        self.stop()
 
 
 class Life:
-    """One device through many cuts. `cuts`, `calls` (to the disk) and `reached` are counted; all choices come from the seed."""
+    """One device through many cuts, which are counted, like calls to the disk and what was reached. All choices come
+    from the seed.
+    """
 
     def __init__(self, seed: int, authority: Authority, habits: Habits | None = None) -> None:
         self.randomness = Random(seed)
@@ -123,7 +133,7 @@ class Life:
         try:
             self._live(cuts)
         except (StoreFault, sqlite3.Error) as fault:
-            raise Violation(f"the queue cannot be used on a disk that works: {fault}") from fault
+            raise Violation(f"on a disk that works the queue does not: {fault}") from fault
         finally:
             self.device.give_up()
 
@@ -132,6 +142,8 @@ class Life:
         while self.cuts < cuts:
             for _ in range(self.randomness.randrange(4)):
                 self._act()
+            if self._happens(0.2):
+                self._meet_error()
             if self._happens(0.15):
                 self._image = self.device.lossy_disk.image(), self.device.ledger.rows
             if self._happens(0.7):
@@ -193,6 +205,30 @@ class Life:
             interrupted = self.device.ledger.interrupted
             self.reached["cut while stopping" if interrupted is None else f"cut in {type(interrupted).__name__}"] += 1
 
+    def _meet_error(self) -> None:
+        """Let the disk fail for a while, and sometimes the daemon end over it."""
+        device, disk = self.device, self.device.lossy_disk
+        error, ends = self.randomness.choice(list(DiskError)), self._happens(0.5)
+        disk.fail_at(
+            1 + int(self.randomness.expovariate(1 / _MIDDLE_CALLS_BEFORE_CUT)), error, lasting=self._happens(0.5)
+        )
+        try:
+            for _ in range(3):
+                self._act()
+        except StoreFault:
+            self.reached[f"fault by {error.name}"] += 1
+            if not isinstance(device.ledger.interrupted, Submitted):
+                self._link_is_up = False
+        if ends and device.store is not None:
+            device.stop()
+        disk.fail_at(None, error)
+        if device.store is None:
+            self.reached["ended on an error"] += 1
+            self._start()
+        else:
+            device.ledger.check(device.queue())
+            device.ledger.rows = device.queue()
+
     def _die(self) -> None:
         self.calls += self.device.lossy_disk.calls
         self.device.power_cut(self.randomness)
@@ -231,4 +267,6 @@ class Life:
             self.reached["submitted again"] += 1
             answer = self.device.submit(*self._submission)
             if answer.repeated != (added > 0):
-                raise Violation(f"submitted again after a cut: {added} envelopes were there, and the answer is {answer}")
+                raise Violation(
+                    f"submitted again after a cut: {added} envelopes were there, and the answer is {answer}"
+                )
