@@ -19,6 +19,7 @@ from edge_agent.engine.events import Event, Started, Submitted
 from edge_agent.engine.store import StoreFault
 from edge_agent.queue.mirror import MIRROR_FILE_NAME
 from edge_agent.queue.store import LOCK_FILE_NAME
+from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import PART_BYTES_MAX
 from tests.simulator.lossy_disk import DiskError, Habits, LossyDisk, PowerCut
 from tests.simulator.lossy_ledger import Ledger, Place, Row, Violation
@@ -132,7 +133,7 @@ class Life:
         """Live through so many cuts; raises Violation."""
         try:
             self._live(cuts)
-        except (StoreFault, sqlite3.Error) as fault:
+        except (StoreFault, sqlite3.Error, ProtocolError) as fault:
             raise Violation(f"on a disk that works the queue does not: {fault}") from fault
         finally:
             self.device.give_up()
