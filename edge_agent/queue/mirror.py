@@ -7,7 +7,6 @@ other one: the slot that is known to be on disk is not written again before the 
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 
 from edge_agent.engine.events import ChainPosition
 from edge_agent.engine.store import StoreFault
-from operations.durable_files import sync_directory
+from edge_agent.queue.disk import SYSTEM_DISK, Disk
 
 MIRROR_FILE_NAME: Final = "head.mirror"
 _SLOT: Final = struct.Struct(">4sIQ32sI")
@@ -28,18 +27,20 @@ _CHECKED_BYTES: Final = _SLOT.size - 4
 class FileHeadMirror:
     """The mirror on disk; see `engine.store.HeadMirror`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         """Open or create the mirror; raises StoreFault."""
         path = directory / MIRROR_FILE_NAME
+        self._disk = disk
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if os.fstat(self._descriptor).st_size < _SLOTS * _SLOT_STRIDE_BYTES:
+            self._descriptor = disk.open(path)
+            if disk.size(self._descriptor) < _SLOTS * _SLOT_STRIDE_BYTES:
                 # Its room is taken now, so that a full disk later does not stop it.
-                os.posix_fallocate(self._descriptor, 0, _SLOTS * _SLOT_STRIDE_BYTES)
-                os.fsync(self._descriptor)
-                sync_directory(directory)
+                disk.allocate(self._descriptor, _SLOTS * _SLOT_STRIDE_BYTES)
+                disk.sync(self._descriptor)
+                disk.sync_directory(directory)
             # What is read may be in the system's memory only: the process before may have ended before it settled.
-            os.fdatasync(self._descriptor)
+            disk.sync_data(self._descriptor)
+            disk.forget_cached(path)
         except OSError as error:
             raise StoreFault(f"cannot open {path}: {error.strerror}") from error
         slots = [self._read(slot) for slot in range(_SLOTS)]
@@ -59,8 +60,9 @@ class FileHeadMirror:
             return
         slot = (self._slot + 1) % _SLOTS if self._settled else self._slot
         unchecked = _SLOT.pack(_MAGIC, position.epoch, position.sequence, position.last_id, 0)[:_CHECKED_BYTES]
+        data = unchecked + zlib.crc32(unchecked).to_bytes(4, "big")
         try:
-            os.pwrite(self._descriptor, unchecked + zlib.crc32(unchecked).to_bytes(4, "big"), slot * _SLOT_STRIDE_BYTES)
+            self._disk.write(self._descriptor, data, slot * _SLOT_STRIDE_BYTES)
         except OSError as error:
             raise StoreFault(f"cannot write the head mirror: {error.strerror}") from error
         self._position, self._slot, self._settled = position, slot, False
@@ -69,7 +71,7 @@ class FileHeadMirror:
         if self._settled:
             return
         try:
-            os.fdatasync(self._descriptor)
+            self._disk.sync_data(self._descriptor)
         except OSError as error:
             # The system may take the pages for written from now on: the next note must write them again.
             self._position = None
@@ -78,10 +80,10 @@ class FileHeadMirror:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        self._disk.close(self._descriptor)
 
     def _read(self, slot: int) -> ChainPosition | None:
-        data = os.pread(self._descriptor, _SLOT.size, slot * _SLOT_STRIDE_BYTES)
+        data = self._disk.read(self._descriptor, _SLOT.size, slot * _SLOT_STRIDE_BYTES)
         if len(data) < _SLOT.size:
             return None
         magic, epoch, sequence, last_id, checksum = _SLOT.unpack(data)

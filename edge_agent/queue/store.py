@@ -7,8 +7,6 @@ connections reset. The store belongs to the thread that uses it, whichever that 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,15 +15,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from edge_agent.engine.store import StoreFault, StoreFull
+from edge_agent.queue.disk import SYSTEM_DISK, Disk
 from edge_agent.queue.migrations import migrate
 from edge_agent.queue.transaction import QueueTransaction
-from operations.durable_files import sync_directory
 
 QUEUE_FILE_NAME: Final = "queue.db"
 LOCK_FILE_NAME: Final = "queue.lock"
 _SYNCHRONOUS_FULL: Final = 2
 _JOURNAL_BYTES_KEPT: Final = 8 * 1024 * 1024
 """One huge submission makes the write-ahead log large; it shrinks to this when it begins anew."""
+_COMPANION_SUFFIXES: Final = ("-wal", "-journal")
 _FULL_CODES: Final = frozenset({sqlite3.SQLITE_FULL})
 _DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _DAMAGE_REMEDY: Final = (
@@ -41,14 +40,15 @@ class QueueBusy(StoreFault):
 class QueueStore:
     """Opens the queue in a directory; use it as a context manager, or close it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, disk: Disk = SYSTEM_DISK) -> None:
         """Open or create the queue; raises QueueBusy, StoreFull or StoreFault (damaged, unreadable, newer release)."""
         self.path = directory / QUEUE_FILE_NAME
-        self._lock = _lock(directory / LOCK_FILE_NAME)
+        self._disk = disk
+        self._lock = _lock(disk, directory / LOCK_FILE_NAME)
         try:
-            self._connection = _connect(self.path)
+            self._connection = _connect(disk, self.path)
         except BaseException:
-            os.close(self._lock)
+            disk.close(self._lock)
             raise
 
     @property
@@ -75,7 +75,7 @@ class QueueStore:
     def close(self) -> None:
         """Close the file and give the lock back."""
         self._connection.close()
-        os.close(self._lock)
+        self._disk.close(self._lock)
 
     def __enter__(self) -> Self:
         return self
@@ -86,28 +86,27 @@ class QueueStore:
         self.close()
 
 
-def _lock(path: Path) -> int:
+def _lock(disk: Disk, path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return disk.lock(path)
+    except BlockingIOError:
+        raise QueueBusy(f"{path.parent} is in use by another process, usually the running daemon") from None
     except OSError as error:
         raise StoreFault(f"cannot open {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise QueueBusy(f"{path.parent} is in use by another process, usually the running daemon") from None
-    return lock
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(disk: Disk, path: Path) -> sqlite3.Connection:
     with _translated():
-        if not path.exists():
+        if not disk.exists(path):
             # SQLite would create it readable to everyone.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+            disk.close(disk.open(path))
+        for name in (path, *(path.with_name(path.name + suffix) for suffix in _COMPANION_SUFFIXES)):
+            if disk.exists(name):
+                disk.forget_cached(name)
+        connection = disk.connect(path)
         try:
             _configure(connection)
+            _empty_log(connection)
             migrate(connection)
             # The first write makes the write-ahead log; its directory entry must survive a power cut like its content.
             with connection:
@@ -115,7 +114,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                 connection.execute(
                     "INSERT INTO remembered VALUES ('opened', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
                 )
-            sync_directory(path.parent)
+            disk.sync_directory(path.parent)
         except BaseException:
             connection.close()
             raise
@@ -138,6 +137,21 @@ def _configure(connection: sqlite3.Connection) -> None:
             f"this SQLite gives journal_mode={journal_mode}, synchronous={synchronous} instead of wal and 2 (FULL): "
             "accepted questionnaires would not survive a power cut; put the state directory on a local file system"
         )
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Move what an earlier process has left in the write-ahead log into the database, and begin the log anew.
+
+    When a sync fails, Linux goes on showing the bytes but may never write them, and the next process's syncs succeed
+    without them. What is accepted from now on must not hang on such a log: a power cut would take it along. To forget
+    what is cached is advice only, which the system may pass over.
+    """
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        # A full queue must start all the same: only sending makes room.
+        if getattr(error, "sqlite_errorcode", None) not in _FULL_CODES:
+            raise
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from edge_agent.engine.links import Link, LinkShape, center_mailbox
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.stepper import Stepper
 from edge_agent.engine.store import HeadMirror, Store
+from edge_agent.queue.disk import SYSTEM_DISK, Disk
 from edge_agent.queue.mirror import FileHeadMirror
 from edge_agent.queue.store import QueueStore
 from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
@@ -119,6 +120,7 @@ class Device:
     wrap_store: Callable[[QueueStore], Store] = lambda store: store
     wrap_mirror: Callable[[FileHeadMirror], HeadMirror] = lambda mirror: mirror
     now: int = NOW
+    disk: Disk = SYSTEM_DISK
 
     def __post_init__(self) -> None:
         self.signer = SigningKey(seed(f"device {self.name}"))
@@ -130,9 +132,8 @@ class Device:
         self.store: QueueStore | None = None
 
     def start(self) -> Device:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.store = QueueStore(self.directory)
-        self.mirror = FileHeadMirror(self.directory)
+        self.store = QueueStore(self.directory, disk=self.disk)
+        self.mirror = FileHeadMirror(self.directory, disk=self.disk)
         identity = DeviceIdentity(self.id, self.signer, self.authority.root.public_bytes)
         self.engine = Engine(identity, self.settings, self.randomness)
         self.stepper = Stepper(self.engine, self.wrap_store(self.store), self.wrap_mirror(self.mirror))
