@@ -134,11 +134,7 @@ class Oracle:
                 case Row():
                     self._row(device, truth, change)
                 case Gone(envelope_id):
-                    gone = truth.rows.pop(envelope_id)
-                    if gone.has_data and not self.is_somewhere(envelope_id) and envelope_id not in self.orphans:
-                        raise Violation("I1", f"{device} dropped the last copy of {_name(gone)}")
-                    if gone.own:
-                        raise Violation("I1", f"{device} deleted its own {_name(gone)}")
+                    self._gone(device, truth.rows.pop(envelope_id))
                 case Dispatched(envelope_id):
                     row = truth.rows[envelope_id]
                     if released:
@@ -147,6 +143,16 @@ class Oracle:
                     if serial <= truth.receipts.get(origin, 0):
                         raise Violation("I3", f"{device} replaced receipt {truth.receipts[origin]} by {serial}")
                     truth.receipts[origin] = serial
+
+    def _gone(self, device: str, row: Row) -> None:
+        if row.own:
+            raise Violation("I1", f"{device} deleted its own {_name(row)}")
+        if not row.has_data or self.is_somewhere(row.id):
+            return
+        if row.id not in self.orphans or not self.commits[row.id] | self.holds[row.id]:
+            raise Violation("I1", f"{device} dropped the last copy of {_name(row)}")
+        # The center had it, and was put back to before that; its origin is destroyed.
+        self.excused.add(row.id)
 
     def _row(self, device: str, truth: QueueTruth, row: Row) -> None:
         before = truth.rows.get(row.id)

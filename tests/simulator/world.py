@@ -340,7 +340,12 @@ class World:
                 stick.visit.end()
         for meeting in self._meetings:
             meeting.end()
+        collection_point = self.add_device("department", Role.COLLECTION_POINT) if self.sticks else None
         for day in range(1, HEAL_DAYS_MAX + 1):
+            for stick in self.sticks.values():
+                if collection_point is not None:
+                    collection_point.uplink.open()
+                    self._read_out(stick, collection_point)
             self.run(DAY // 2)
             self.center.retry_held()
             self.database.back_up()
@@ -354,6 +359,12 @@ class World:
             else:
                 return day
         raise AssertionError("unreachable")
+
+    def _read_out(self, stick: Stick, resident: Resident) -> None:
+        visit = self.plug_in(stick, resident)
+        if visit is not None:
+            self.run(2 * HOUR)
+            visit.end()
 
     def judge(self) -> None:
         """Check the whole balance as it should be once everything has drained; raises Violation."""
