@@ -29,6 +29,14 @@ Jitter = Callable[[], float]
 """A random number in [0, 1)."""
 
 
+def reconnect_seconds(failures: int, drawn: float) -> float:
+    """Return the pause after so many failures before this one; `drawn` is random, in [0, 1).
+
+    Full jitter: many consumers that lost the same broker do not come back all at once.
+    """
+    return min(RECONNECT_SECONDS_MAX, _RECONNECT_SECONDS_FIRST * 2.0 ** min(failures, 10)) * drawn
+
+
 @dataclass(frozen=True)
 class BrokerSettings:
     """Where the broker is and who we are there; `tls` None only for tests without certificates."""
@@ -173,10 +181,8 @@ class BrokerLink:
 
     def _drop(self, why: str) -> None:
         self._abandon()
-        # Full jitter: many consumers that lost the same broker do not come back all at once.
-        ceiling = min(RECONNECT_SECONDS_MAX, _RECONNECT_SECONDS_FIRST * 2.0 ** min(self._failures, 10))
+        delay = reconnect_seconds(self._failures, self._jitter())
         self._failures += 1
-        delay = ceiling * self._jitter()
         self._next_attempt = time.monotonic() + delay
         self._log.warning("broker_lost", why=why, retry_seconds=round(delay, 2))
 
