@@ -22,7 +22,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 QOS: Final = 1
-RECONNECT_SECONDS_MAX: Final = 30.0
+RECONNECT_SECONDS_MAX: Final = 5.0
+"""Short: these are a handful of processes beside the broker, and without them it can give tablets' bundles to nobody."""
 _RECONNECT_SECONDS_FIRST: Final = 0.5
 
 Jitter = Callable[[], float]

@@ -31,7 +31,7 @@ def test_only_a_connection_that_came_up_and_lasted_ends_the_row_of_failures() ->
     assert failures_after(7, came_up=False, lasted_seconds=STEADY_SECONDS) == 8
 
 
-def test_the_centers_own_pauses_double_from_half_a_second_to_half_a_minute() -> None:
+def test_the_centers_own_pauses_double_from_half_a_second_to_some_seconds() -> None:
     assert [reconnect_seconds(failures, 0.5) for failures in (0, 1, 2)] == [0.25, 0.5, 1.0]
     assert reconnect_seconds(10**9, ALMOST_ONE) <= RECONNECT_SECONDS_MAX
     assert reconnect_seconds(5, 0.0) == 0
