@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 QOS: Final = 1
 RECONNECT_SECONDS_MAX: Final = 5.0
-"""Short: these are a handful of processes beside the broker, and without them it can give tablets' bundles to nobody."""
+"""Short: these are a few processes beside the broker, and without them it can give tablets' bundles to nobody."""
 _RECONNECT_SECONDS_FIRST: Final = 0.5
 
 Jitter = Callable[[], float]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import click
 from rich.console import Console
 from rich.markdown import Markdown
 
+from edge_agent.mqtt.backoff import Backoff
 from tests.simulator.peak_costs import ServiceCosts, read_costs
 from tests.simulator.peak_machinery import SECOND
 from tests.simulator.peak_paper import Floor, floors
@@ -49,7 +51,21 @@ SITES: Final[dict[str, Site]] = {
     ),
     "4 consumers, a listener that lets 65,535 wait": Site(consumers=4, listen_backlog=65_535),
 }
+LIMITS: Final[dict[OutageKind, tuple[Backoff, ...]]] = {
+    OutageKind.RESTART: tuple(Backoff(seconds, 300) for seconds in (2, 10, 30, 60)),
+    OutageKind.OUTAGE: tuple(Backoff(30, seconds) for seconds in (60, 120, 300, 600)),
+}
+"""What the configuration's limits could be: the first one tells after a restart, the longest after a long outage."""
 _RATES: Final = ("tablets: attempts", "tablets: handshakes", "bundles", "envelopes", "receipts")
+
+
+@dataclass(frozen=True)
+class Played:
+    """Everything that a report is made of."""
+
+    policies: dict[tuple[Outage, str], PeakResult]
+    limits: dict[tuple[Outage, str], PeakResult]
+    sites: dict[str, PeakResult]
 
 
 def play_policies(
@@ -73,20 +89,29 @@ def play_sites(costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1) ->
     }
 
 
+def play_limits(costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1) -> dict[tuple[Outage, str], PeakResult]:
+    """Play full jitter with other limits than the configuration's defaults, beside these."""
+    return {
+        (outage, f"{backoff.seconds_min} to {backoff.seconds_max} s"): play(
+            Scenario(outage, Habits(backoff), tablets=tablets, seed=seed), costs
+        )
+        for outage in OUTAGES
+        for backoff in LIMITS.get(outage.kind, ())
+    }
+
+
 def evening_peak_report(costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1) -> str:
-    """Return all tables as Markdown: the floor on paper, back-off by outage, and what the site changes."""
-    policies = play_policies(costs, tablets=tablets, seed=seed)
-    sites = play_sites(costs, tablets=tablets, seed=seed)
-    scenario = next(iter(policies.values())).scenario
-    return "\n".join(_report(costs, scenario, policies, sites))
+    """Return all tables as Markdown: the floor on paper, back-off by outage, its limits, and what the site changes."""
+    played = Played(
+        play_policies(costs, tablets=tablets, seed=seed),
+        play_limits(costs, tablets=tablets, seed=seed),
+        play_sites(costs, tablets=tablets, seed=seed),
+    )
+    return "\n".join(_report(costs, played))
 
 
-def _report(
-    costs: ServiceCosts,
-    scenario: Scenario,
-    policies: dict[tuple[Outage, str], PeakResult],
-    sites: dict[str, PeakResult],
-) -> Iterator[str]:
+def _report(costs: ServiceCosts, played: Played) -> Iterator[str]:
+    scenario = next(iter(played.policies.values())).scenario
     envelopes = scenario.tablets * scenario.envelopes_a_tablet
     yield f"**On paper**: {scenario.tablets:,} tablets, {envelopes:,} envelopes; costs: {costs.source}."
     yield from _table(
@@ -100,7 +125,10 @@ def _report(
     rates = tuple(f"{name.removeprefix('tablets: ')} a second, peak / mean" for name in _RATES)
     yield from _table(
         (*heads, *rates),
-        [(outage.kind.value, name, *_cells(result), *_rates(result)) for (outage, name), result in policies.items()],
+        [
+            (outage.kind.value, name, *_cells(result), *_rates(result))
+            for (outage, name), result in played.policies.items()
+        ],
     )
     yield ""
     yield "Queues at their longest, and what was refused, lost and wasted:"
@@ -110,12 +138,22 @@ def _report(
     )  # fmt: skip
     yield from _table(
         ("outage", "trying again", *queues),
-        [(outage.kind.value, name, *_queues(result)) for (outage, name), result in policies.items()],
+        [(outage.kind.value, name, *_queues(result)) for (outage, name), result in played.policies.items()],
+    )
+    yield ""
+    yield "**The limits of full jitter**: the first tells after a restart, the longest after a long outage."
+    yield from _table(
+        (*heads, rates[0], *queues),
+        [
+            (outage.kind.value, name, *_cells(result), _rates(result)[0], *_queues(result))
+            for (outage, name), result in played.limits.items()
+        ],
     )
     yield ""
     yield "**The site**, after a restart of the broker, full jitter as built:"
     yield from _table(
-        ("site", *heads[2:], *queues), [(name, *_cells(result), *_queues(result)) for name, result in sites.items()]
+        ("site", *heads[2:], *queues),
+        [(name, *_cells(result), *_queues(result)) for name, result in played.sites.items()],
     )
 
 
