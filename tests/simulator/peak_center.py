@@ -140,7 +140,8 @@ class SimulatedConsumer:
 
     def _commit(self, batch: _Batch) -> None:
         self._committing = True
-        self.database.submit(batch.envelopes * self.costs.database_envelope, self._done, batch)
+        spent = len(batch.bundles) * self.costs.database_bundle + batch.envelopes * self.costs.database_envelope
+        self.database.submit(spent, self._done, batch)
         self._collect()
 
     def _done(self, batch: _Batch) -> None:

@@ -42,6 +42,7 @@ def floors(scenario: Scenario, costs: ServiceCosts) -> list[Floor]:
         Floor("broker", f"{tablets:,} receipts", tablets, costs.receipt_broker, 1),
         Floor("consumers", f"{bundles:,} bundles", bundles, costs.consumer_bundle, site.consumers),
         Floor("consumers", f"{envelopes:,} envelopes", envelopes, costs.consumer_envelope, site.consumers),
+        Floor("database", f"{bundles:,} bundles", bundles, costs.database_bundle, site.database_cores),
         Floor("database", f"{envelopes:,} envelopes", envelopes, costs.database_envelope, site.database_cores),
         Floor("database", f"{tablets:,} receipts", tablets, costs.receipt_database, site.database_cores),
         Floor("publisher", f"{tablets:,} receipts", tablets, costs.receipt_publisher, 1),
