@@ -53,9 +53,11 @@ SITES: Final[dict[str, Site]] = {
 }
 LIMITS: Final[dict[OutageKind, tuple[Backoff, ...]]] = {
     OutageKind.RESTART: tuple(Backoff(seconds, 300) for seconds in (2, 10, 30, 60)),
-    OutageKind.OUTAGE: tuple(Backoff(30, seconds) for seconds in (60, 120, 300, 600)),
+    OutageKind.OUTAGE: tuple(Backoff(60, seconds) for seconds in (60, 120, 300, 600)),
 }
 """What the configuration's limits could be: the first one tells after a restart, the longest after a long outage."""
+SLOWER: Final = 3
+COLLAPSE_SECONDS: Final = 300
 _RATES: Final = ("tablets: attempts", "tablets: handshakes", "bundles", "envelopes", "receipts")
 
 
@@ -65,7 +67,8 @@ class Played:
 
     policies: dict[tuple[Outage, str], PeakResult]
     limits: dict[tuple[Outage, str], PeakResult]
-    sites: dict[str, PeakResult]
+    sites: dict[tuple[Outage, str], PeakResult]
+    collapse: dict[tuple[Outage, str], PeakResult]
 
 
 def play_policies(
@@ -79,12 +82,13 @@ def play_policies(
     }
 
 
-def play_sites(costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1) -> dict[str, PeakResult]:
-    """Play the hardest hour of the back-off as built, a restarted broker, at several sites."""
-    restart = next(outage for outage in OUTAGES if outage.kind is OutageKind.RESTART)
+def play_sites(costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1) -> dict[tuple[Outage, str], PeakResult]:
+    """Play what ends for all at once, with the back-off as built, at several sites."""
     habits = Habits(default_backoff())
     return {
-        name: play(Scenario(restart, habits, site=site, tablets=tablets, seed=seed), costs)
+        (outage, name): play(Scenario(outage, habits, site=site, tablets=tablets, seed=seed), costs)
+        for outage in OUTAGES
+        if outage.kind in LIMITS
         for name, site in SITES.items()
     }
 
@@ -100,12 +104,37 @@ def play_limits(costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1) -
     }
 
 
+def play_collapse(
+    costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1
+) -> dict[tuple[Outage, str], PeakResult]:
+    """Play a restart of a broker that is too slow for its tablets' patience, with a short and a long line before it."""
+    slow = costs.with_slower_broker(SLOWER)
+    return {
+        (outage, f"{name}; {backlog:,} may wait"): play(
+            Scenario(
+                outage,
+                Habits(POLICIES[name]),
+                site=Site(listen_backlog=backlog),
+                tablets=tablets,
+                seed=seed,
+                seconds_max=COLLAPSE_SECONDS,
+            ),
+            slow,
+        )
+        for outage in OUTAGES
+        if outage.kind is OutageKind.RESTART
+        for backlog in (Site.listen_backlog, 65_535)
+        for name in ("full jitter, as built", "always 1 s")
+    }
+
+
 def evening_peak_report(costs: ServiceCosts, *, tablets: int = TABLETS, seed: int = 1) -> str:
     """Return all tables as Markdown: the floor on paper, back-off by outage, its limits, and what the site changes."""
     played = Played(
         play_policies(costs, tablets=tablets, seed=seed),
         play_limits(costs, tablets=tablets, seed=seed),
         play_sites(costs, tablets=tablets, seed=seed),
+        play_collapse(costs, tablets=tablets, seed=seed),
     )
     return "\n".join(_report(costs, played))
 
@@ -121,7 +150,14 @@ def _report(costs: ServiceCosts, played: Played) -> Iterator[str]:
     yield ""
     site = scenario.site
     yield f"**In simulation**, {site.cores} cores: broker 1, publisher 1, consumers {site.consumers}, database 2."
-    heads = ("outage", "trying again", "drained 50 / 95 / 100 %, seconds", "attempts", "of these failed")
+    heads = (
+        "outage",
+        "trying again",
+        "drained 50 / 95 / 100 %, seconds",
+        "tries while it was away",
+        "tries since",
+        "of these failed",
+    )
     rates = tuple(f"{name.removeprefix('tablets: ')} a second, peak / mean" for name in _RATES)
     yield from _table(
         (*heads, *rates),
@@ -150,10 +186,22 @@ def _report(costs: ServiceCosts, played: Played) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "**The site**, after a restart of the broker, full jitter as built:"
+    yield "**The site**, full jitter as built:"
     yield from _table(
-        ("site", *heads[2:], *queues),
-        [(name, *_cells(result), *_queues(result)) for name, result in played.sites.items()],
+        ("outage", "site", *heads[2:], *queues),
+        [
+            (outage.kind.value, name, *_cells(result), *_queues(result))
+            for (outage, name), result in played.sites.items()
+        ],
+    )
+    yield ""
+    yield f"**A broker {SLOWER} times slower**, its first {COLLAPSE_SECONDS} s: how a herd collapses, or not"
+    yield from _table(
+        (*heads, *queues),
+        [
+            (outage.kind.value, name, *_cells(result), *_queues(result))
+            for (outage, name), result in played.collapse.items()
+        ],
     )
 
 
@@ -170,11 +218,12 @@ def _floor_cells(floor: Floor) -> tuple[str, ...]:
     return floor.resource, floor.work, each, f"{floor.seconds:.1f}", f"{floor.cores}", f"{floor.floor_seconds:.1f}"
 
 
-def _cells(result: PeakResult) -> tuple[str, str, str]:
+def _cells(result: PeakResult) -> tuple[str, ...]:
     shares = [result.drained_seconds(share) for share in (0.5, 0.95, 1.0)]
-    drained = " / ".join("never" if seconds is None else f"{seconds:,.0f}" for seconds in shares)
+    drained = " / ".join("–" if seconds is None else f"{seconds:,.0f}" for seconds in shares)
     figures = result.figures
-    return drained, f"{figures.total('tablets: attempts'):,}", f"{figures.total('tablets: failed'):,}"
+    tries = (result.tries_while_away, figures.total("tablets: attempts"), figures.total("tablets: failed"))
+    return drained, *(f"{count:,}" for count in tries)
 
 
 def _rates(result: PeakResult) -> tuple[str, ...]:
@@ -199,18 +248,22 @@ def _queues(result: PeakResult) -> tuple[str, ...]:
 
 def document(costs: ServiceCosts, *, tablets: int, seed: int) -> dict[str, Any]:
     """The same for programs."""
-    policies = play_policies(costs, tablets=tablets, seed=seed)
+    options: dict[str, Any] = {"tablets": tablets, "seed": seed}
+    parts = {
+        "policies": play_policies(costs, **options),
+        "limits": play_limits(costs, **options),
+        "sites": play_sites(costs, **options),
+        "collapse": play_collapse(costs, **options),
+    }
     return {
         "costs": costs.source,
-        "tablets": tablets,
-        "seed": seed,
-        "policies": [
-            {"outage": outage.kind.value, "policy": name, **_record(result)}
-            for (outage, name), result in policies.items()
-        ],
-        "sites": [
-            {"site": name, **_record(result)} for name, result in play_sites(costs, tablets=tablets, seed=seed).items()
-        ],
+        **options,
+        **{
+            part: [
+                {"outage": outage.kind.value, "name": name, **_record(one)} for (outage, name), one in played.items()
+            ]
+            for part, played in parts.items()
+        },
     }
 
 
@@ -218,6 +271,7 @@ def _record(result: PeakResult) -> dict[str, Any]:
     figures = result.figures
     return {
         "drained_seconds": {str(share): result.drained_seconds(share) for share in (0.5, 0.95, 1.0)},
+        "tries_while_away": result.tries_while_away,
         "totals": {name: figures.total(name) for name in sorted(figures.by_second)},
         "peaks_a_second": {name: figures.peak(name) for name in sorted(figures.by_second)},
         "longest": dict(sorted(figures.longest.items())),

@@ -48,6 +48,7 @@ class Caller:
     listener: Listener
     on_up: Callable[[Attempt], None]
     failures: int = 0
+    tries_while_away: int = 0
     attempt: Attempt | None = None
 
     def pause(self) -> int:
@@ -61,6 +62,7 @@ class Caller:
         """
         time = -away + self.pause()
         while time < 0:
+            self.tries_while_away += 1
             self.failures = failures_after(self.failures, came_up=False, lasted_seconds=0)
             time += self.round_trip + self.pause()
         return time

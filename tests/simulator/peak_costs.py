@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,11 @@ class ServiceCosts:
     def finish(self) -> float:
         """The second half of a handshake (the device's certificate is checked) with CONNECT."""
         return self.connection - self.hello - 2 * self.subscribe
+
+    def with_slower_broker(self, times: int) -> ServiceCosts:
+        """Return the same with a broker that needs so many times as long for everything."""
+        names = ("accept", "hello", "connection", "resumed", "bundle_small", "bundle_full", "receipt_broker")
+        return replace(self, **{name: getattr(self, name) * times for name in names})
 
     def bundle(self, size_bytes: int) -> float:
         """Return the broker's cost of a bundle of this size, through to its consumer: a part grows with the bytes."""

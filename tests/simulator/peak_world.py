@@ -42,6 +42,8 @@ class PeakResult:
 
     scenario: Scenario
     figures: Figures
+    tries_while_away: int
+    """How often tablets tried while there was no broker."""
     drained_at: list[int]
     ended_at: int
     broker_busy: float
@@ -95,6 +97,7 @@ class World:
         return PeakResult(
             scenario=self._scenario,
             figures=self._figures,
+            tries_while_away=sum(tablet.caller.tries_while_away for tablet in self._tablets),
             drained_at=self._drained_at,
             ended_at=self._clock.now,
             broker_busy=self._broker.busy_microseconds,

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from bench.broker_costs import CONNECTION, FULL_BUNDLE, HELLO, MEMORY, RESUMED, SMALL_BUNDLE, TOUCH
 from bench.consumer_costs import BUNDLE, ENVELOPE, RECEIPT
 from edge_agent.mqtt.backoff import Backoff
-from tests.simulator.evening_peak import evening_peak_report, main
+from tests.simulator.evening_peak import evening_peak_report, main, play_collapse
 from tests.simulator.peak_costs import ServiceCosts, read_costs
 from tests.simulator.peak_paper import floors
 from tests.simulator.peak_scenario import (
@@ -101,6 +101,13 @@ def test_a_long_line_at_the_listener_wastes_handshakes_that_a_short_one_turns_aw
     assert long.broker_wasted > short.broker_wasted
 
 
+def test_a_slow_broker_with_a_long_line_and_no_back_off_does_nothing_but_waste() -> None:
+    collapse = {name: result for (_, name), result in play_collapse(COSTS, tablets=TABLETS).items()}
+    worst, best = collapse["always 1 s; 65,535 may wait"], collapse["full jitter, as built; 100 may wait"]
+    assert len(worst.drained_at) < TABLETS / 10 < len(best.drained_at)
+    assert worst.broker_wasted > worst.broker_busy * 0.9
+
+
 def test_a_tablet_alone_pauses_as_the_daemon_does() -> None:
     """The first try after a loss is at the broker that is back: nobody is in its way."""
     result = play(Scenario(BY_KIND[OutageKind.RESTART], Habits(Backoff(2, 300)), tablets=1), ServiceCosts())
@@ -120,7 +127,8 @@ def test_the_command_prints_a_document_for_programs() -> None:
     assert ended.exit_code == 0, ended.output
     document = json.loads(ended.output)
     assert len(document["policies"]) == 12
-    assert all(one["totals"]["envelopes"] == 20 * 26 for one in (*document["policies"], *document["sites"]))
+    parts = ("policies", "limits", "sites", "collapse")
+    assert all(one["totals"]["envelopes"] == 20 * 26 for part in parts for one in document[part])
 
 
 def test_costs_come_from_what_the_benchmark_wrote(tmp_path: Path) -> None:
