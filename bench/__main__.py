@@ -20,7 +20,7 @@ from bench.sizes import SIZES, Size
 
 Section = Callable[[Path, Size, Questionnaires], Iterator[Row]]
 
-NAMES: Final = ("submits", "center", "wire", "idle")
+NAMES: Final = ("submits", "center", "broker", "wire", "idle")
 _WIDTH: Final = 220
 _DOCUMENT: Final = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -35,6 +35,10 @@ def section(name: str) -> Section:
         from bench.end_to_end import measure_end_to_end
 
         return measure_end_to_end
+    if name == "broker":
+        from bench.broker_costs import measure_broker
+
+        return measure_broker
     if name == "wire":
         from bench.wire import measure_wire
 

@@ -22,6 +22,11 @@ class Size:
     wire_questionnaires: int
     wire_backlog: int
     idle_seconds: float
+    broker_devices: int
+    broker_connections: int
+    broker_bundles: int
+    broker_full_bundles: int
+    receipt_rounds: int
     process_counts: tuple[int, ...] = (1, 2)
     slow_commits: bool = True
     start_rounds: int = 5
@@ -41,6 +46,11 @@ SIZES: Final = {
         wire_questionnaires=30,
         wire_backlog=600,
         idle_seconds=24.0,
+        broker_devices=64,
+        broker_connections=1_000,
+        broker_bundles=2_000,
+        broker_full_bundles=8,
+        receipt_rounds=20,
     ),
     "quick": Size(
         rounds=1,
@@ -55,6 +65,11 @@ SIZES: Final = {
         wire_questionnaires=4,
         wire_backlog=60,
         idle_seconds=3.0,
+        broker_devices=8,
+        broker_connections=100,
+        broker_bundles=200,
+        broker_full_bundles=2,
+        receipt_rounds=3,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,
@@ -72,6 +87,11 @@ SIZES: Final = {
         wire_questionnaires=2,
         wire_backlog=5,
         idle_seconds=0.5,
+        broker_devices=2,
+        broker_connections=5,
+        broker_bundles=10,
+        broker_full_bundles=1,
+        receipt_rounds=1,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,

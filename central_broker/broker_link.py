@@ -22,11 +22,20 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 QOS: Final = 1
-RECONNECT_SECONDS_MAX: Final = 30.0
+RECONNECT_SECONDS_MAX: Final = 5.0
+"""Short: these are a few processes beside the broker, and without them it can give tablets' bundles to nobody."""
 _RECONNECT_SECONDS_FIRST: Final = 0.5
 
 Jitter = Callable[[], float]
 """A random number in [0, 1)."""
+
+
+def reconnect_seconds(failures: int, drawn: float) -> float:
+    """Return the pause after so many failures before this one; `drawn` is random, in [0, 1).
+
+    Full jitter: many consumers that lost the same broker do not come back all at once.
+    """
+    return min(RECONNECT_SECONDS_MAX, _RECONNECT_SECONDS_FIRST * 2.0 ** min(failures, 10)) * drawn
 
 
 @dataclass(frozen=True)
@@ -173,10 +182,8 @@ class BrokerLink:
 
     def _drop(self, why: str) -> None:
         self._abandon()
-        # Full jitter: many consumers that lost the same broker do not come back all at once.
-        ceiling = min(RECONNECT_SECONDS_MAX, _RECONNECT_SECONDS_FIRST * 2.0 ** min(self._failures, 10))
+        delay = reconnect_seconds(self._failures, self._jitter())
         self._failures += 1
-        delay = ceiling * self._jitter()
         self._next_attempt = time.monotonic() + delay
         self._log.warning("broker_lost", why=why, retry_seconds=round(delay, 2))
 

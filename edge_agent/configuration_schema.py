@@ -105,9 +105,10 @@ KEYS: Final[tuple[Key, ...]] = (
         "broker",
         "backoff_seconds_min",
         WHOLE_NUMBER,
-        2,
+        60,
         "The longest wait before the first new try after a lost connection; each wait is drawn at random below its "
-        "limit, which doubles every time.",
+        "limit, which doubles every time. When the broker is restarted, every tablet of the census comes back within "
+        "this time: one broker lets in some hundreds a second. A VPN that returns is tried at once in any case.",
         1,
         3600,
     ),

@@ -19,6 +19,7 @@ import aiomqtt
 
 from edge_agent.engine.links import Link, center_mailbox
 from edge_agent.engine.ports import LinkHost
+from edge_agent.mqtt.backoff import Backoff, failures_after
 from edge_agent.mqtt.bound_client import BoundClient
 from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import Permitted, Refused, VpnGuard, VpnVerdict
@@ -30,9 +31,6 @@ log = get_logger()
 
 ANSWER_TIMEOUT_SECONDS: Final = 120
 """A broker that takes longer over one bundle is as good as gone; keep-alive alone would not notice."""
-
-STEADY_SECONDS: Final = 60
-"""A connection that ends sooner counts as a failure: a broker that drops tablets at once must have peace too."""
 
 _FAREWELL_SECONDS: Final = 3
 """How long leaving the broker politely may take; the service manager does not wait for ever."""
@@ -87,6 +85,7 @@ class MqttPublisher:
         """`state` is kept up to date, and `on_change` called whenever something in it has changed."""
         self._device = device
         self._settings = settings
+        self._backoff = Backoff(settings.backoff_seconds_min, settings.backoff_seconds_max)
         self._guard = guard
         self._tls_context = tls_context
         self._host = host
@@ -104,12 +103,13 @@ class MqttPublisher:
         try:
             while True:
                 held = await self._wait_for_vpn()
-                steady = False
+                lasted_seconds = None
                 try:
-                    steady = await self._carry_once(held, parted_sockets)
+                    lasted_seconds = await self._carry_once(held, parted_sockets)
                 except (aiomqtt.MqttError, OSError, ExceptionGroup) as error:
                     self._tell_problem(error)
-                failures = 0 if steady else failures + 1
+                came_up = lasted_seconds is not None
+                failures = failures_after(failures, came_up=came_up, lasted_seconds=lasted_seconds or 0)
                 await self._pause(held, failures)
         finally:
             parted_sockets.close()
@@ -134,13 +134,15 @@ class MqttPublisher:
 
     async def _pause(self, held: Permitted, failures: int) -> None:
         """Wait before the next try, with full jitter; a change of the VPN ends the wait."""
-        limit = min(self._settings.backoff_seconds_min << min(failures, 20), self._settings.backoff_seconds_max)
         with suppress(TimeoutError):
-            async with asyncio.timeout(limit * self._randomness()):
+            async with asyncio.timeout(self._backoff.pause_seconds(failures, self._randomness())):
                 await self._guard.wait_until_refused_or_changed(held)
 
-    async def _carry_once(self, held: Permitted, parted_sockets: PartedSockets) -> bool:
-        """Hold one connection until it ends; return whether it was steady. Raises what kept it from coming up."""
+    async def _carry_once(self, held: Permitted, parted_sockets: PartedSockets) -> float | None:
+        """Hold one connection until it ends; return how many seconds it lasted, None if it never came up.
+
+        Raises what kept it from coming up.
+        """
         client = BoundClient(
             self._settings.address,
             self._settings.port,
@@ -173,7 +175,7 @@ class MqttPublisher:
                 self._on_change()
         lasted_seconds = asyncio.get_running_loop().time() - began_seconds
         self._tell_end(watching, carrying, came_up=came_up, lasted_seconds=lasted_seconds)
-        return came_up and lasted_seconds >= STEADY_SECONDS
+        return lasted_seconds if came_up else None
 
     def _tell_end(
         self,

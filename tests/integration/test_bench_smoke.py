@@ -6,10 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.simulator.peak_costs import read_costs
 from tests.support.postgresql import find_postgresql_programs
 from tests.support.shared_data import PROJECT_FOLDER
 
@@ -46,6 +48,16 @@ def test_the_center_is_measured_on_both_databases_against_floor_and_peer() -> No
         judged = [row for row in rows if row["what"].startswith(database) and row["aim"] is not None]
         assert {row["aim"] for row in judged} == {"ratio ≥ 0.5", "ratio ≥ 8"}
         assert all(row["figure"] > 0 and row["ratio"] > 0 for row in judged)
+
+
+@pytest.mark.skipif(find_postgresql_programs() is None, reason="PostgreSQL is not installed")
+def test_every_operation_of_an_evening_peak_has_its_cost_and_the_simulation_takes_it(tmp_path: Path) -> None:
+    document = run_bench("broker")
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps(document))
+    costs = read_costs(path)
+    assert costs.connection > costs.hello > 0
+    assert costs.bundle_full > 0 and costs.consumer_envelope > 0 and costs.receipt_publisher > 0
 
 
 def test_what_is_written_names_no_folder_of_the_machine() -> None:
