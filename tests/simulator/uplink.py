@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from edge_agent.mqtt.publisher import STEADY_SECONDS
+from edge_agent.mqtt.backoff import Backoff, failures_after
 from tests.simulator.broker import Broker, Connection
-from tests.simulator.clockwork import MINUTE, SECOND
+from tests.simulator.clockwork import SECOND
 from tests.simulator.device import Device
 
-_FIRST = 10 * SECOND
-_LONGEST = 30 * MINUTE
-_STEADY = STEADY_SECONDS * SECOND
+_BACKOFF = Backoff(seconds_min=60, seconds_max=300)
+"""The defaults of the edge's configuration."""
 
 
 class Uplink:
@@ -64,11 +63,13 @@ class Uplink:
                 self._failed()
 
     def _ended(self, came_up_at: int) -> None:
-        if self.broker.clockwork.now - came_up_at >= _STEADY:
-            self._failures = 0
-        self._failed()
+        lasted_seconds = (self.broker.clockwork.now - came_up_at) / SECOND
+        self._failures = failures_after(self._failures, came_up=True, lasted_seconds=lasted_seconds)
+        self._pause()
 
     def _failed(self) -> None:
-        self._failures += 1
-        limit = min(_FIRST << min(self._failures, 12), _LONGEST)
-        self._try_after(int(limit * self._random.random()) + SECOND)
+        self._failures = failures_after(self._failures, came_up=False, lasted_seconds=0)
+        self._pause()
+
+    def _pause(self) -> None:
+        self._try_after(int(_BACKOFF.pause_seconds(self._failures, self._random.random()) * SECOND) + SECOND)
