@@ -9,7 +9,6 @@ from typing import Any, Final
 from edge_agent.engine import arrival, custody, receipts, sessions
 from edge_agent.engine.effects import Effect
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
-from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.pacing import Pacing
 from edge_agent.engine.sessions import OutboundSession
 from edge_agent.engine.store import SequenceRange, StoreTransaction
@@ -96,10 +95,6 @@ def _judges_every_branch(origin: bytes, span: Span, certain: tuple[int, bytes], 
     place = SequenceRange(origin, span.epoch, span.first, certain[0])
     judged.vouched.extend(carried.number for carried in transaction.carried(place))
     return judged
-
-
-def _anybody_stands_in(link: Link, _device: bytes) -> bool:
-    return link.far_end == CENTER or link.shape in (LinkShape.DUPLEX, LinkShape.DEAD_DROP)
 
 
 _CALLS_IT_LONG: Final = 400 * 24 * 3_600_000_000
