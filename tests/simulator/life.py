@@ -18,6 +18,9 @@ _CLOCKS = (0, -56 * 365 * DAY, 11 * 365 * DAY, -3 * DAY, 5 * DAY, -HOUR)
 """How wrong a clock may be: a dead battery says 1970, a careless hand 2037."""
 
 
+_RESIDENTS_MAX = 8
+
+
 class Life:
     """Lets a world live by a mix."""
 
@@ -125,7 +128,7 @@ class Life:
             self._sometime(random, name, "queue rolled back", lambda: self._roll_back(resident, random, whole=False))
         if resident.images and random.random() < mix.tablet_rollbacks:
             self._sometime(random, name, "rolled back", lambda: self._roll_back(resident, random, whole=True))
-        if resident.images and random.random() < mix.clones and len(world.residents) < 8:
+        if resident.images and random.random() < mix.clones and len(world.residents) < _RESIDENTS_MAX:
             self._sometime(random, name, "cloned", lambda: self._clone(resident, random))
         if random.random() < mix.destroyed:
             self._sometime(random, name, "destroyed", lambda: self._destroy(resident))
@@ -133,7 +136,7 @@ class Life:
             self._sometime(random, name, "stolen", lambda: self._steal(resident, random))
         if random.random() < mix.revoked:
             self._sometime(random, name, "revoked", lambda: self._revoke(resident, random))
-        if random.random() < mix.replaced:
+        if random.random() < mix.replaced and len(world.residents) < _RESIDENTS_MAX:
             self._sometime(random, name, "replaced", lambda: self._replace(resident))
 
     def _image(self, resident: Resident) -> None:

@@ -12,6 +12,7 @@ from random import Random
 
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles
+from tests.simulator.clockwork import HOUR
 from tests.simulator.couriers import MediumTroubles
 
 
@@ -84,6 +85,8 @@ class Mix:
     sticks_lost: float
     meetings: float
     """For each pair of devices and day."""
+    head_interval: int
+    """How often devices state their heads when nothing changes, microseconds."""
     lossy_disk: bool = False
 
 
@@ -161,4 +164,5 @@ def draw_mix(random: Random) -> Mix:
         twins=when(Group.STICK_DAMAGE, 0.05, 0.1),
         sticks_lost=when(Group.STICK_DAMAGE, 0.02, 0.1),
         meetings=when(Group.MESH, 0.2, 0.8),
+        head_interval=random.choice((HOUR, 6 * HOUR)),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from edge_agent.engine.settings import EngineSettings
 from tests.simulator.clockwork import DAY, START, Chance
 from tests.simulator.faults import Fault
 from tests.simulator.life import Life
@@ -58,7 +59,14 @@ def live(
     violation, heal_days = None, 0
     with (
         memory_folder() as folder,
-        World(seed, Path(folder), real_keys=real_keys, suppressed=suppressed, storied=storied) as world,
+        World(
+            seed,
+            Path(folder),
+            real_keys=real_keys,
+            suppressed=suppressed,
+            storied=storied,
+            settings=EngineSettings(head_interval=mix.head_interval),
+        ) as world,
     ):
         try:
             Life(world, mix).run()
