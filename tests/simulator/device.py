@@ -35,8 +35,9 @@ from sync_protocol.content import Questionnaire
 from sync_protocol.identity import device_name
 from sync_protocol.keys import Signer
 from tests.simulator.clockwork import MINUTE, SECOND, Appointment, Clockwork
-from tests.simulator.disk import Disk, PowerCut, StepPlan
+from tests.simulator.disk import Disk, StepPlan
 from tests.simulator.faults import Fault
+from tests.simulator.lossy_disk import PowerCut
 from tests.simulator.oracle import Oracle
 from tests.simulator.watch import QueueWatch
 
@@ -59,6 +60,8 @@ STEP_FAULTS = (
     Fault.MIRROR_UNWRITABLE,
     Fault.MIRROR_UNSYNCED,
 )
+LOSSY_STEP_FAULTS = (*STEP_CUTS, *(Fault.CUT_INSIDE_DISK,) * len(STEP_CUTS))
+"""On a lossy disk every other cut comes inside a call to it."""
 
 
 Tell = Callable[[str, str, Mapping[str, object]], None]
@@ -261,6 +264,7 @@ class Device:
             return None
         fault = self._plan.fault = self.faults_of_step(self)
         self._plan.committed = False
+        self.disk.begin_step(self._plan, self._randomness)
         try:
             effects = process.stepper.step(event, self.clock)
             if fault is Fault.CUT_AFTER_MIRROR:

@@ -97,9 +97,11 @@ class Life:
     def _plan_link(self, resident: Resident, random: Random) -> None:
         if resident.device.name not in self._linked:
             return
-        for _ in range(random.choice((0, 1, 1, 2, 4))):
+        # Twins that are connected at once push each other out every minute, which shows nothing new all day long.
+        is_twin = resident.device.id in self.world.oracle.twins
+        for _ in range(random.choice((0, 0, 1, 1) if is_twin else (0, 1, 1, 2, 4))):
             begins = int(random.random() * DAY)
-            lasts = int(random.expovariate(1 / (2 * HOUR)))
+            lasts = int(random.expovariate(1 / (HOUR // 4 if is_twin else 2 * HOUR)))
             self._after(begins, resident.device.name, "VPN up", resident.uplink.open)
             self._after(begins + lasts, resident.device.name, "VPN down", resident.uplink.shut)
 

@@ -12,6 +12,7 @@ import structlog
 
 from edge_agent.engine.settings import EngineSettings
 from tests.simulator.clockwork import DAY, START, Chance
+from tests.simulator.disk import LossyHome, PlainDisk
 from tests.simulator.faults import Fault
 from tests.simulator.life import Life
 from tests.simulator.mixes import Mix, draw_mix
@@ -66,6 +67,7 @@ def live(
             suppressed=suppressed,
             storied=storied,
             settings=EngineSettings(head_interval=mix.head_interval),
+            make_disk=LossyHome if mix.lossy_disks else PlainDisk,
         ) as world,
     ):
         try:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from central_broker.storage.contract import Fork
 from edge_agent.engine.settings import EngineSettings
@@ -24,8 +25,8 @@ from tests.simulator.center import Center
 from tests.simulator.clockwork import DAY, HOUR, MINUTE, START, Chance, Clockwork
 from tests.simulator.couriers import Meeting, Stick, StickFile, Visit
 from tests.simulator.database import Database
-from tests.simulator.device import STEP_FAULTS, Device
-from tests.simulator.disk import Disk
+from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS, Device
+from tests.simulator.disk import Disk, LossyHome, MakeDisk, PlainDisk
 from tests.simulator.faults import Fault, Faults
 from tests.simulator.keys import RealKeys, StubKeys, seed_of
 from tests.simulator.oracle import Oracle, Place, Violation
@@ -42,7 +43,7 @@ class Image:
     """A copy of a device's files, and what of it may be put back."""
 
     device: str
-    path: Path
+    files: Any
 
 
 @dataclass
@@ -70,8 +71,10 @@ class World:
         suppressed: Collection[str] = (),
         settings: EngineSettings | None = None,
         storied: bool = False,
+        make_disk: MakeDisk = PlainDisk,
     ) -> None:
         self.folder = folder
+        self._make_disk = make_disk
         self.chance = Chance(seed)
         self.faults = Faults(self.chance, suppressed)
         self.clockwork = Clockwork()
@@ -133,7 +136,7 @@ class World:
         """Enrol a new device and start it."""
         signer = self.authority.keys.signer(name)
         self.center.enrol(signer, name, role=role)
-        return self._install(name, signer, role, Disk(self.folder / name))
+        return self._install(name, signer, role, self._make_disk(self.folder / name))
 
     def _install(self, name: str, signer: Signer, role: Role, disk: Disk) -> Resident:
         identity = device_name(signer.public_bytes)
@@ -176,7 +179,8 @@ class World:
         return instance_id
 
     def _fault_of_step(self, resident: Resident) -> Fault | None:
-        fault = self.faults.pick(resident.device.name, STEP_FAULTS, resident.step_fault_rate)
+        faults = LOSSY_STEP_FAULTS if self._make_disk is LossyHome else STEP_FAULTS
+        fault = self.faults.pick(resident.device.name, faults, resident.step_fault_rate)
         if fault is not None:
             self.faults.note(resident.device.name, fault, self.states(resident))
         return fault
@@ -215,7 +219,7 @@ class World:
         device = resident.device
         device.end(power=False, restart_after=None)
         self.oracle.disk_replaced(device.name, device.id, wholly=not keep_mirror)
-        device.disk.replace(image.path, keep_mirror=keep_mirror)
+        device.disk.replace(image.files, keep_mirror=keep_mirror)
         self.clockwork.after(BOOT, device.name, "start", device.start)
 
     def clone(self, resident: Resident, image: Image) -> Resident:
@@ -223,8 +227,8 @@ class World:
         self.faults.note(resident.device.name, Fault.TABLET_CLONED, self.states(resident))
         name = f"{resident.device.name}-twin{len(self.residents)}"
         self.oracle.twins.add(resident.device.id)
-        disk = Disk(self.folder / name)
-        disk.replace(image.path, keep_mirror=False)
+        disk = self._make_disk(self.folder / name)
+        disk.replace(image.files, keep_mirror=False)
         return self._install(name, resident.device.signer, resident.role, disk)
 
     def destroy(self, resident: Resident) -> None:
