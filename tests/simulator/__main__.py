@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tests.simulator.national import DAYS, REGIONS, TABLETS, Month, live_month
 from tests.simulator.run import live, mix_of
 from tests.simulator.swarm import Tally, faults_never_reached, shrink, swarm, uses_real_keys
 
@@ -80,6 +81,28 @@ def seed_command(seed: int, story: bool) -> None:
     click.echo(f"trace: {outcome.trace}  events: {outcome.events}  {dict(outcome.counts)}")
     click.echo(outcome.violation or f"kept the promise; drained within {outcome.heal_days} days after the last fault")
     sys.exit(outcome.violation is not None)
+
+
+@main.command("national")
+@click.option("--tablets", default=TABLETS, show_default=True, help="How many tablets there are.")
+@click.option("--regions", default=REGIONS, show_default=True, help="Into how many regions they are divided.")
+@click.option("--days", default=DAYS, show_default=True)
+@click.option("--questionnaires", default=3.0, show_default=True, help="Mean number for each tablet and day.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default="one a core", help="How many regions at once.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write what came of it here, as JSON, for the report.")
+def national_command(
+    tablets: int, regions: int, days: int, questionnaires: float, jobs: int, record: Path | None
+) -> None:
+    """Live one national month of ordinary troubles."""
+    month = Month(tablets, regions, days, questionnaires)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console) as progress:
+        task = progress.add_task("regions", total=regions)
+        result = live_month(month, jobs=jobs, done=lambda _region: progress.advance(task))
+    if record is not None:
+        record.write_text(json.dumps(result, indent=1))
+    for name, value in result.items():
+        _console.print(f"{name}: {value:,.0f}", highlight=False)
 
 
 @main.command("shrink")

@@ -78,6 +78,9 @@ class Database:
         backup = copy_database(self.inner, self._backups, self.clock)
         self.later_backup = None
         if backup.file is not None and backup.reached > before:
+            if self.newest_backup is not None:
+                # Only the newest is ever put back, and a month of copies would fill the memory.
+                self.newest_backup.unlink()
             self.newest_backup = backup.file
             self._oracle.backed_up(ids_in(str(backup.file)))
 
