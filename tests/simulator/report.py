@@ -75,9 +75,9 @@ Written by `python -m tests.simulator report` from runs at commit {commit}; do n
 A simulated world has tablets and laptops with the real engine, stepper, SQLite queue and head mirror; sticks and
 neighbours; a broker that acknowledges and forgets; consumers and a receipt publisher with the real acceptance, storage
 and receipts on SQLite; an operator, thieves, backups and restores. Only clocks, randomness, links, disks and keys are
-simulated. Everything that happens comes from a seed, and an oracle that knows everything checks after every event that
-nothing accepted is lost, doubled or forgotten (its invariants, I1 to I7, are at the top of `tests/simulator/oracle.py`).
-When the faults stop, everything must drain, and the accounts must balance.
+simulated. Everything that happens comes from a seed, and an oracle that knows everything checks after every event
+that nothing accepted is lost, doubled or forgotten (its invariants, I1 to I7, are at the top of
+`tests/simulator/oracle.py`). When the faults stop, everything must drain, and the accounts must balance.
 
     make swarm SEEDS=1000                            more lives, on all cores
     python -m tests.simulator seed 4711 --story      one life, told
@@ -183,8 +183,8 @@ def _cuts(cuts: dict[str, Any]) -> str:
     return f"""## SQLite and the head mirror on a disk that forgets
 
 The queue's real schema and pragmas on a disk where any subset of the sectors, names and truncations that were not
-synced survives a cut: {cuts["lives"]:,} lives, {cuts["cuts"]:,} power cuts, {cuts["disk_calls"]:,} calls to the disk, no
-violation; {cuts["cuts"] / cuts["cpu_seconds"]:,.0f} cuts in a CPU second. Reached on the way: {reached}.
+synced survives a cut: {cuts["lives"]:,} lives, {cuts["cuts"]:,} power cuts, {cuts["disk_calls"]:,} calls to the disk,
+no violation; {cuts["cuts"] / cuts["cpu_seconds"]:,.0f} cuts in a CPU second. Reached on the way: {reached}.
 """
 
 

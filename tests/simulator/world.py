@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from central_broker.storage.contract import Fork
 from edge_agent.engine.settings import EngineSettings
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.content import Questionnaire
@@ -29,7 +28,7 @@ from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS, Device
 from tests.simulator.disk import Disk, LossyHome, MakeDisk, PlainDisk
 from tests.simulator.faults import Fault, Faults
 from tests.simulator.keys import RealKeys, StubKeys, seed_of
-from tests.simulator.oracle import Oracle, Place, Violation
+from tests.simulator.oracle import Oracle, Violation
 from tests.simulator.uplink import Uplink
 
 FORM = "household"
@@ -389,10 +388,7 @@ class World:
         for resident in self.residents.values():
             if resident.device.waiting and not resident.device.is_gone:
                 raise Violation("I6", f"{resident.device.name} does not accept what was filled in")
-        self.oracle.judge_the_end(self._forks, active)
+        forks = {(one.origin, one.epoch, one.sequence): one.ids for one in self.database.inner.forks()}
+        self.oracle.judge_the_end(forks, self.database.inner.completeness(), active)
         if self.database.wants():
             raise Violation("I6", "origins still wait for receipts")
-
-    def _forks(self) -> list[tuple[Place, tuple[bytes, ...]]]:
-        forks: list[Fork] = self.database.inner.forks()
-        return [((fork.origin, fork.epoch, fork.sequence), fork.ids) for fork in forks]
