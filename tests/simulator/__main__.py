@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tests.simulator import planted
 from tests.simulator.measures import cuts, speed
 from tests.simulator.national import DAYS, REGIONS, TABLETS, Month, live_month
 from tests.simulator.report import robustness_report
@@ -20,6 +21,7 @@ from tests.simulator.run import live, mix_of
 from tests.simulator.swarm import Tally, faults_never_reached, shrink, swarm, uses_real_keys
 
 _console = Console()
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 @click.group()
@@ -35,8 +37,7 @@ def main() -> None:
 @click.option("--shrink/--no-shrink", "with_story", default=True, help="Tell the shortest story of the first failure.")
 def swarm_command(seeds: int, first: int, jobs: int, record: Path | None, with_story: bool) -> None:
     """Live many seeds; exit 1 when one of them breaks the promise."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console) as progress:
+    with Progress(*_COLUMNS, console=_console) as progress:
         task = progress.add_task("lives", total=seeds)
 
         def done(tally: Tally) -> None:
@@ -96,8 +97,7 @@ def national_command(
 ) -> None:
     """Live one national month of ordinary troubles."""
     month = Month(tablets, regions, days, questionnaires)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console) as progress:
+    with Progress(*_COLUMNS, console=_console) as progress:
         task = progress.add_task("regions", total=regions)
         result = live_month(month, jobs=jobs, done=lambda _region: progress.advance(task))
     _record(record, result)
@@ -151,6 +151,29 @@ def _record(record: Path | None, result: object) -> None:
 def shrink_command(seed: int) -> None:
     """Tell the story of a failing seed with as few faults as still break the promise."""
     sys.exit(not _tell_story(seed))
+
+
+@main.command("planted")
+@click.option("--only", multiple=True, help="A bug by its name; may be given several times.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default="one a core", help="How many processes.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write what came of it here, as JSON, for the report.")
+def planted_command(only: tuple[str, ...], jobs: int, record: Path | None) -> None:
+    """Plant bugs into the real code, one at a time; exit 1 when the oracle misses one of them."""
+    unknown = set(only) - set(planted.names())
+    if unknown:
+        raise click.BadParameter(f"there is no bug {sorted(unknown)[0]!r}; the bugs are {', '.join(planted.names())}")
+    table = Table("bug", "caught by", "seeds", "at most", "what the oracle said")
+    results: list[planted.Caught] = []
+    with Progress(*_COLUMNS, console=_console) as progress:
+        task = progress.add_task("planted bugs", total=len(only) or len(planted.names()))
+        for result in planted.catch_all(only or planted.names(), jobs=jobs):
+            results.append(result)
+            progress.advance(task)
+            caught_by = result.invariant if result.in_time else "[red]not caught[/red]"
+            table.add_row(result.name, caught_by, str(result.seeds_tried), str(result.seeds_max), result.violation)
+    _record(record, [result.as_json() for result in results])
+    _console.print(table)
+    sys.exit(not all(result.in_time for result in results))
 
 
 def _tell_story(seed: int) -> bool:

@@ -21,7 +21,7 @@ from central_broker.statement_flood import statement_bundle
 from central_broker.stopping import Stop
 from central_broker.storage.contract import Batch, BatchResult, CertifiedDevice, StorageUnavailable
 from sync_protocol import topics
-from sync_protocol.identity import Role, Standing, read_device_certificate
+from sync_protocol.identity import Role, Standing, device_name, read_device_certificate
 from sync_protocol.keys import Signer
 from sync_protocol.statement import KEY_CERTIFICATE, Statement
 from tests.simulator.authority import Authority
@@ -308,6 +308,8 @@ class Center:
     ) -> Statement:
         """Certify a device, or say anew how it stands, and let the database know."""
         certificate = self.authority.certify(signer, name, standing=standing, role=role)
+        device = device_name(signer.public_bytes)
+        self.oracle.enrolled(device, is_active=standing is Standing.ACTIVE, at=self.clockwork.now)
         self.database.inner.store_devices(
             [CertifiedDevice(read_device_certificate(certificate), certificate.data)], self.database.clock
         )

@@ -62,7 +62,7 @@ class Database:
         """Let the oracle see what has been committed."""
         placed, questionnaires, lost = self._watch.news()
         if placed or questionnaires or lost:
-            self._oracle.recorded(placed, questionnaires, lost)
+            self._oracle.recorded(placed, questionnaires, lost, self._clockwork.now)
 
     def wants(self) -> int:
         """Return how many origins wait for a receipt."""

@@ -86,6 +86,8 @@ class Oracle:
         self.holds: dict[bytes, set[int]] = defaultdict(set)
         self.safe: frozenset[bytes] = frozenset()
         self.told_forks: set[Place] = set()
+        self.inactive: dict[bytes, int] = {}
+        """Origins that the authority has called in, and since when."""
         self.counts: Counter[str] = Counter()
 
     # Devices.
@@ -148,12 +150,27 @@ class Oracle:
     def _gone(self, device: str, row: Row) -> None:
         if row.own:
             raise Violation("I1", f"{device} deleted its own {_name(row)}")
-        if not row.has_data or self.is_somewhere(row.id):
+        if not row.has_data:
             return
-        if row.id not in self.orphans or not self.commits[row.id] | self.holds[row.id]:
+        if not self._was_relieved(row):
+            raise Violation("I1", f"{device} gave up {_name(row)}, which the center never had")
+        if self.is_somewhere(row.id):
+            return
+        if row.id not in self.orphans or not (row.id in self.commits or row.id in self.holds):
             raise Violation("I1", f"{device} dropped the last copy of {_name(row)}")
         # The center had it, and was put back to before that; its origin is destroyed.
         self.excused.add(row.id)
+
+    def _was_relieved(self, row: Row) -> bool:
+        """Whether the center has had an envelope, or another carries it for its origin. A receipt cannot tell the
+        branches of a forked chain apart for whom nothing leads to them.
+        """
+        return (
+            row.id in self.commits
+            or row.id in self.holds
+            or row.origin in self.twins
+            or any(queue.holds(row.id) and not queue.rows[row.id].own for queue in self.queues.values())
+        )
 
     def _row(self, device: str, truth: QueueTruth, row: Row) -> None:
         before = truth.rows.get(row.id)
@@ -174,12 +191,15 @@ class Oracle:
     def _sealed(self, device: str, row: Row) -> None:
         place = (row.origin, row.epoch, row.sequence)
         if row.own and self.left.get(place, row.id) != row.id and row.origin not in self.twins:
-            raise Violation("I3", f"{device} gave the place of {_name(row)} to a second envelope")
+            if row.id not in self.places[place]:
+                raise Violation("I3", f"{device} gave the place of {_name(row)} to a second envelope")
+            # A copy of the queue brings back what was lost before it had left, and its place was free again then.
+            self.twins.add(row.origin)
         self.places[place].add(row.id)
 
     def _marked(self, device: str, row: Row) -> None:
         known = self.commits if row.status == SpanStatus.COMMITTED else self.holds
-        if row.committed_at not in known[row.id]:
+        if row.committed_at not in known.get(row.id, ()):
             what = "committed" if row.status == SpanStatus.COMMITTED else "held"
             raise Violation("I4", f"{device} marks {_name(row)} as {what} at {row.committed_at}, which it never was")
 
@@ -212,11 +232,21 @@ class Oracle:
 
     # The center.
 
-    def recorded(self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire], lost: Sequence[Lost]) -> None:
-        """The database has committed."""
+    def enrolled(self, origin: bytes, *, is_active: bool, at: int) -> None:
+        """The authority says how a device stands; `at` is the true time."""
+        if is_active:
+            self.inactive.pop(origin, None)
+        else:
+            self.inactive.setdefault(origin, at)
+
+    def recorded(
+        self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire], lost: Sequence[Lost], at: int
+    ) -> None:
+        """The database has committed; `at` is the true time."""
         if lost:
             raise Violation("I1", f"{len(lost)} rows of {lost[0].table} were deleted in the database")
         for one in placed:
+            self._placed(one, at)
             self.database[one.id] = one
             (self.commits if one.status == "committed" else self.holds)[one.id].add(one.committed_at)
             self.places[one.origin, one.epoch, one.sequence].add(one.id)
@@ -225,6 +255,15 @@ class Oracle:
                 raise Violation("I1", f"{questionnaire.instance_id} is in the database twice")
             self.questionnaires[questionnaire.id] = questionnaire
             self.counts["committed"] += 1
+
+    def _placed(self, one: Placed, at: int) -> None:
+        before = self.database.get(one.id)
+        name = f"epoch {one.epoch} sequence {one.sequence}"
+        if before is not None and before.status == "committed":
+            raise Violation("I4", f"{name} was committed at {before.committed_at}, and now at {one.committed_at}")
+        # What was being accepted when its origin was called in may still be committed.
+        if one.status == "committed" and self.inactive.get(one.origin, at) < at - _ACCEPTANCE:
+            raise Violation("I4", f"{name} was committed though its origin is not in good standing, instead of held")
 
     def fork_told(self, place: Place) -> None:
         self.told_forks.add(place)
@@ -327,6 +366,8 @@ class Oracle:
                 raise Violation("I6", f"{device} never purged {_name(row)}")
 
 
+_ACCEPTANCE = 1_000_000
+"""For so long a consumer may take to record what it has accepted."""
 _LOST = "lost with every carrier, declared"
 _UNKNOWN = "of these envelopes, unknown to the center"
 _UNACKNOWLEDGED = "arrived though never acknowledged"

@@ -106,7 +106,9 @@ class QueueWatch:
         return {bytes(origin): serial for origin, serial in rows}
 
     def committed(self) -> list[Change]:
-        """Return what the step changed; it is durable now."""
+        """Return what the step changed; it is durable now. Nothing while the transaction is still open."""
+        if self.connection.in_transaction:
+            return []
         changes, self._pending = self._pending, []
         return changes
 
@@ -168,7 +170,9 @@ class DatabaseWatch:
         self._batch = self._questionnaire = 0
 
     def news(self) -> tuple[list[Placed], list[Questionnaire], list[Lost]]:
-        """Return what is new since the last call."""
+        """Return what is new since the last call. What is in a transaction that is still open is not."""
+        if self._connection.in_transaction:
+            return [], [], []
         placed = [
             Placed(*row)
             for row in self._connection.execute(f"{_PLACED} WHERE e.batch > ? ORDER BY e.batch, e.id", (self._batch,))
