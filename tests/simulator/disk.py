@@ -188,6 +188,10 @@ class Disk:
         if data is not None:
             mirror.write_bytes(data)
 
+    def remove_mirror(self) -> None:
+        """Take the mirror file away; the process must have ended."""
+        (self._directory / MIRROR_FILE_NAME).unlink(missing_ok=True)
+
     def destroy(self) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(self.folder)

@@ -55,6 +55,9 @@ class Story:
     ) -> None:
         if error is not None:
             error.add_note("The story so far:\n" + "\n".join(self.world.story or ()))
+        self.close()
+
+    def close(self) -> None:
         self._stack.close()
 
     def _resident(self, name: str) -> Resident:
@@ -108,6 +111,19 @@ class Story:
 
     def passes(self, *, days: float = 0, hours: float = 0, minutes: float = 0) -> None:
         self.world.run(int(days * DAY + hours * HOUR + minutes * MINUTE))
+
+    def is_up(self, name: str) -> bool:
+        return self._resident(name).device.is_up
+
+    def are_different(self, one: str, other: str) -> bool:
+        """Whether two devices have names of their own: a clone has that of the first."""
+        return self._resident(one).device.id != self._resident(other).device.id
+
+    def waits_for(self, *names: str) -> None:
+        """Let a minute pass, and more until these devices are on."""
+        self.passes(minutes=1)
+        while not all(self._resident(name).device.is_up for name in names):
+            self.passes(minutes=1)
 
     def carries(self, stick: str, *names: str, minutes: float = 60, pulled: bool = False) -> None:
         """Take a stick from one device to the next, so long at each; or pull it out whatever is being written."""
@@ -174,11 +190,23 @@ class Story:
         published = [payload for where, payload in self.world.broker.delivered if where == topic]
         self.world.deliver(self._resident(name), published[number])
 
+    def gets_own_bundle_back(self, name: str, *, number: int = -1) -> None:
+        """Let a bundle that reached the broker from this device come back to it: the last of them, or another."""
+        topic = topics.up_topic(self._resident(name).device.id)
+        taken = [payload for where, payload in self.world.broker.taken if where == topic]
+        self.world.deliver(self._resident(name), taken[number])
+
     def gets_forged_receipt(self, name: str) -> None:
         """Let a receipt come in that says that everything is committed and backed up, of a key nobody certified."""
         resident = self._resident(name)
         self.world.faults.note(name, Fault.RECEIPT_FORGED, self.world.states(resident))
         self.world.deliver(resident, self.world.forged_receipt(resident))
+
+    def loses_mirror(self, name: str) -> None:
+        """End the process, and take its mirror file away before it starts again."""
+        device = self._resident(name).device
+        device.end(power=False)
+        device.disk.remove_mirror()
 
     def images(self, name: str) -> None:
         """Copy the files of a device, to put back or to clone later."""
@@ -218,6 +246,10 @@ class Story:
         if not self.world.center.restore(later=later, backups_ago=backups_ago):
             raise ValueError("there is no backup yet")
         self.world.faults.note("database", Fault.CENTER_RESTORED)
+
+    def forgets_session(self, name: str) -> None:
+        """Let the broker forget that it knows this device."""
+        self.world.broker.forget_session(self._resident(name).device.id)
 
     def crashes_broker(self, *, down_for_minutes: float = 1) -> None:
         self.world.faults.note("broker", Fault.BROKER_CRASH)
@@ -302,4 +334,5 @@ class Story:
 
     def ends_well(self) -> None:
         """Let everything work from now on, and balance the accounts; raises Violation."""
+        self._planned.clear()
         self.world.heal()
