@@ -43,7 +43,7 @@ class Story:
         self.world = self._stack.enter_context(World(seed, folder, real_keys=real_keys, storied=True))
         self._planned: dict[str, list[tuple[int, Fault]]] = {}
         self._steps: dict[str, int] = {}
-        self._told_before: dict[str, list[Counter[str]]] = {}
+        self._first_told: dict[str, dict[str, int]] = {}
         self._images: dict[str, Image] = {}
         self._sticks: dict[str, list[StickFile]] = {}
 
@@ -73,12 +73,13 @@ class Story:
     def _watch_steps(self, resident: Resident) -> None:
         name = resident.device.name
         self._steps[name] = 0
-        self._told_before[name] = []
+        self._first_told[name] = {}
         resident.device.faults_of_step = lambda _device: self._fault_of(name)
 
     def _fault_of(self, name: str) -> Fault | None:
         self._steps[name] += 1
-        self._told_before[name].append(self._resident(name).device.notices.copy())
+        for notice in self._resident(name).device.notices:
+            self._first_told[name].setdefault(notice, self._steps[name] - 1)
         for index, (step, fault) in enumerate(self._planned.get(name, [])):
             if step == self._steps[name]:
                 del self._planned[name][index]
@@ -92,8 +93,7 @@ class Story:
 
     def step_that_told(self, name: str, notice: str) -> int:
         """Which step of a device, counted from 1, was the first to tell something; 0 when the last one or none did."""
-        told = self._told_before[name]
-        return next((step for step, before in enumerate(told) if before[notice]), 0)
+        return self._first_told[name].get(notice, 0)
 
     # What people do.
 
@@ -228,7 +228,7 @@ class Story:
         self.world.residents[twin] = self.world.residents.pop(resident.device.name)
         self._watch_steps(resident)
         self._steps[twin] = self._steps.pop(resident.device.name)
-        self._told_before[twin] = self._told_before.pop(resident.device.name)
+        self._first_told[twin] = self._first_told.pop(resident.device.name)
         resident.device.faults_of_step = lambda _device: self._fault_of(twin)
 
     def destroys(self, name: str) -> None:
