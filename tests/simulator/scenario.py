@@ -175,7 +175,9 @@ class Story:
         self.world.fill_disk(self._resident(name), full=False)
 
     def sets_clock(self, name: str, *, days: float) -> None:
-        """Let a device's clock be so many days off from now on."""
+        """Let a device's clock be so many days off from now on; raises ValueError before 1970, where clocks end."""
+        if self.world.clockwork.now + days * DAY < 0:
+            raise ValueError("a clock before 1970 would stand still")
         self.world.jump_clock(self._resident(name), int(days * DAY))
 
     def damages_stick(self, stick: str, **rates: float) -> None:

@@ -26,6 +26,9 @@ _QUESTIONNAIRES_MAX = 40
 _LARGE = Random(1).randbytes(PART_BYTES_MAX * 3 // 4).hex().encode()
 """Two parts."""
 
+_NO_NEWS = ("serial=1", *(f"sent envelopes=0 attempts=1 link=mqtt-{number}" for number in range(1, 20)))
+"""What a story that is told to somebody can do without: provisioning, and heads stated every hour."""
+
 BROKER_TROUBLES: tuple[dict[str, float], ...] = (
     {},
     {"forgets": 1},
@@ -83,7 +86,7 @@ class Stories(RuleBasedStateMachine):
             if not self.broken:
                 self.story.ends_well()
         finally:
-            note("\n".join(self.story.world.story or ()))
+            note("\n".join(line for line in self.story.world.story or () if not line.endswith(_NO_NEWS)))
             self.story.close()
 
     # What people do.
@@ -158,7 +161,7 @@ class Stories(RuleBasedStateMachine):
     def fills_or_frees_disk(self, name: str, full: bool) -> None:
         (self.story.fills_disk if full else self.story.frees_disk)(name)
 
-    @rule(name=devices, days=st.sampled_from([0, -57 * _YEAR, 11 * _YEAR, -1, 1]))
+    @rule(name=devices, days=st.sampled_from([0, -56 * _YEAR, 11 * _YEAR, -1, 1]))
     @told
     def sets_clock(self, name: str, days: int) -> None:
         self.story.sets_clock(name, days=days)
