@@ -142,6 +142,10 @@ class Disk(Protocol):
         """Put the files of an image in place; the process must have ended."""
         ...
 
+    def remove_mirror(self) -> None:
+        """Take the mirror file away; the process must have ended."""
+        ...
+
     def destroy(self) -> None: ...
 
 
@@ -234,6 +238,13 @@ class PlainDisk:
         if data is not None:
             mirror.write_bytes(data)
 
+    def remove_mirror(self) -> None:
+        """Take the mirror file away; the process must have ended."""
+        (self._directory / MIRROR_FILE_NAME).unlink(missing_ok=True)
+
+    def remove_mirror(self) -> None:
+        (self._directory / MIRROR_FILE_NAME).unlink(missing_ok=True)
+
     def destroy(self) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._folder)
@@ -288,6 +299,9 @@ class LossyHome:
         disk = LossyDisk()
         disk.put_back({self._folder / path.name: data for path, data in image.items()} | kept)
         self._disk = disk
+
+    def remove_mirror(self) -> None:
+        self._disk.put_back({self._folder / MIRROR_FILE_NAME: None})
 
     def destroy(self) -> None:
         self._disk = LossyDisk()

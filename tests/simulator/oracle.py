@@ -272,17 +272,21 @@ class Oracle:
         """A backup is complete and its watermark recorded: what it holds may be purged from now on."""
         self.safe = ids
 
-    def database_restored(self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire]) -> None:
-        """The database is an older one now, by a declared fault."""
+    def database_restored(
+        self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire], *, declared_loss: bool = False
+    ) -> None:
+        """The database is an older one now, by a declared fault; with a declared loss it is older than it may be."""
         before = self.database
         self.database = {one.id: one for one in placed}
         self.questionnaires = {one.id: one for one in questionnaires}
         missing = self.safe - self.database.keys()
-        if missing:
+        if declared_loss:
+            self.safe -= missing
+        elif missing:
             raise Violation("I4", f"{len(missing)} envelopes behind the watermark are not in the restored database")
         for envelope_id, one in before.items():
             if envelope_id not in self.database and not self.is_somewhere(envelope_id):
-                if envelope_id not in self.orphans:
+                if envelope_id not in self.orphans and not declared_loss:
                     name = f"epoch {one.epoch} sequence {one.sequence}"
                     raise Violation("I4", f"{name} was lost with the restored database, and its origin is alive")
                 self.excused.add(envelope_id)
@@ -357,6 +361,8 @@ class Oracle:
             if not row.own and row.has_data:
                 raise Violation("I6", f"{device} still carries another's {_name(row)}")
             if not row.own:
+                continue
+            if stored is None and row.id in self.excused:
                 continue
             if stored is None:
                 raise Violation("I6", f"{device}'s {_name(row)} never reached the database")

@@ -111,6 +111,8 @@ def read_tally(data: dict[str, Any]) -> Tally:
         setattr(tally, name, data[name])
     for name in _COUNTERS:
         setattr(tally, name, Counter(data[name]))
+    # JSON has no other names than text.
+    tally.heal_days = Counter({int(days): times for days, times in data["heal_days"].items()})
     tally.states = Counter({(fault, state): times for fault, state, times in data["states"]})
     tally.failures = [Failure(*one) for one in data["failures"]]
     return tally
