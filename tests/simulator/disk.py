@@ -242,9 +242,6 @@ class PlainDisk:
         """Take the mirror file away; the process must have ended."""
         (self._directory / MIRROR_FILE_NAME).unlink(missing_ok=True)
 
-    def remove_mirror(self) -> None:
-        (self._directory / MIRROR_FILE_NAME).unlink(missing_ok=True)
-
     def destroy(self) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._folder)

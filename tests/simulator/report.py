@@ -10,9 +10,9 @@ from typing import Any, Final
 from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS
 from tests.simulator.faults import Fault
 from tests.simulator.found import FOUND
-from tests.simulator.swarm import REAL_KEYS_EVERY, Tally, faults_never_reached, read_tally
+from tests.simulator.swarm import REAL_KEYS_EVERY, Tally, faults_never_reached, merged, read_tally
 
-RECORDS: Final = ("swarm", "planted", "cuts", "national", "speed")
+RECORDS: Final = ("planted", "cuts", "national", "speed")
 _MEBIBYTE: Final = 1024 * 1024
 _DEVICE_FAULTS: Final = (
     *dict.fromkeys((*STEP_FAULTS, *LOSSY_STEP_FAULTS)),
@@ -50,9 +50,11 @@ _STATES: Final = (
 
 
 def robustness_report(records: Path, commit: str) -> str:
-    """Return the report as Markdown; `records` is the folder with a JSON file for each of RECORDS."""
+    """Return the report as Markdown; `records` is the folder with a JSON file for each of RECORDS, and any number
+    of swarms: swarm.json, swarm-2.json, …
+    """
     found = {name: json.loads((records / f"{name}.json").read_text()) for name in RECORDS}
-    tally = read_tally(found["swarm"])
+    tally = merged(read_tally(json.loads(path.read_text())) for path in sorted(records.glob("swarm*.json")))
     sections = (
         _introduction(commit),
         _swarm(tally, found["speed"]),
