@@ -7,6 +7,8 @@ PYTHON ?=
 ARGS ?=
 # For make demo: a JSON Lines file or a folder of XML; without it the demo makes households up.
 INPUT ?=
+# For make swarm: how many seeds.
+SEEDS ?= 500
 # For make install.
 DESTDIR ?=
 PREFIX ?= /usr
@@ -17,7 +19,7 @@ VENV ?= /opt/census-sync
 export PYTHON INPUT DESTDIR PREFIX BINDIR VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench install install-files install-venv clean
+.PHONY: help venv demo test check bench swarm robustness install install-files install-venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
@@ -40,6 +42,12 @@ check: venv ## ruff, mypy --strict and the import contracts
 bench: venv ## the benchmarks, one table (ARGS=...)
 	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql
 	.venv/bin/python -m bench $(ARGS)
+
+swarm: venv ## simulated censuses under every fault, on all cores (SEEDS=n ARGS='--first n')
+	.venv/bin/python -m tests.simulator swarm --seeds $(SEEDS) $(ARGS)
+
+robustness: venv ## everything that docs/robustness.md is made of, for hours (SEEDS=10000)
+	@scripts/robustness $(SEEDS)
 
 install: install-files ## for packagers: Python packages and files into DESTDIR and PREFIX
 	@scripts/install-python

@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tests.simulator import planted
+from tests.simulator.measures import cuts, speed
+from tests.simulator.national import DAYS, REGIONS, TABLETS, Month, live_month
+from tests.simulator.report import robustness_report
 from tests.simulator.run import live, mix_of
 from tests.simulator.swarm import Tally, faults_never_reached, shrink, swarm, uses_real_keys
 
@@ -42,8 +45,7 @@ def swarm_command(seeds: int, first: int, jobs: int, record: Path | None, with_s
             progress.update(task, completed=tally.seeds, description=f"{tally.device_days:,.0f} device-days{failed}")
 
         tally = swarm(range(first, first + seeds), jobs=jobs, done=done)
-    if record is not None:
-        record.write_text(json.dumps(tally.as_json(), indent=1))
+    _record(record, tally.as_json())
     _console.print(_summary(tally))
     for failure in tally.failures:
         _console.print(f"[red]seed {failure.seed}[/red] {failure.violation}", highlight=False)
@@ -83,6 +85,67 @@ def seed_command(seed: int, story: bool) -> None:
     sys.exit(outcome.violation is not None)
 
 
+@main.command("national")
+@click.option("--tablets", default=TABLETS, show_default=True, help="How many tablets there are.")
+@click.option("--regions", default=REGIONS, show_default=True, help="Into how many regions they are divided.")
+@click.option("--days", default=DAYS, show_default=True)
+@click.option("--questionnaires", default=3.0, show_default=True, help="Mean number for each tablet and day.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default="one a core", help="How many regions at once.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write what came of it here, as JSON, for the report.")
+def national_command(
+    tablets: int, regions: int, days: int, questionnaires: float, jobs: int, record: Path | None
+) -> None:
+    """Live one national month of ordinary troubles."""
+    month = Month(tablets, regions, days, questionnaires)
+    with Progress(*_COLUMNS, console=_console) as progress:
+        task = progress.add_task("regions", total=regions)
+        result = live_month(month, jobs=jobs, done=lambda _region: progress.advance(task))
+    _record(record, result)
+    for name, value in result.items():
+        _console.print(f"{name}: {value:,.0f}", highlight=False)
+
+
+@main.command("cuts")
+@click.option("--lives", default=500, show_default=True, help="How many devices, each through some power cuts.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write what came of it here, as JSON, for the report.")
+def cuts_command(lives: int, record: Path | None) -> None:
+    """Live on disks that forget at a power cut whatever was not synced."""
+    with Progress(console=_console) as progress:
+        task = progress.add_task("lives", total=lives)
+        result = cuts(lives, done=lambda: progress.advance(task))
+    _record(record, result)
+    _console.print(f"{result['cuts']:,} cuts in {result['cpu_seconds']:,.0f} CPU seconds, no violation")
+
+
+@main.command("speed")
+@click.option("--record", type=click.Path(path_type=Path), help="Write what came of it here, as JSON, for the report.")
+def speed_command(record: Path | None) -> None:
+    """Measure device-days in a CPU second."""
+    with _console.status("living"):
+        result = speed()
+    _record(record, result)
+    for name, rate in result.items():
+        _console.print(f"{name}: {rate:,.0f} device-days in a CPU second", highlight=False)
+
+
+@main.command("report")
+@click.option("--records", type=click.Path(path_type=Path), required=True, help="The folder with the recorded runs.")
+@click.option("--write", type=click.Path(path_type=Path), help="Where to; without it the report is printed.")
+@click.option("--commit", default=None, help="What the runs were made with.  [the present commit]")
+def report_command(records: Path, write: Path | None, commit: str | None) -> None:
+    """Make docs/robustness.md from swarm.json, planted.json, cuts.json, national.json and speed.json."""
+    report = robustness_report(records, commit or _commit())
+    if write is None:
+        click.echo(report)
+    else:
+        write.write_text(report)
+
+
+def _record(record: Path | None, result: object) -> None:
+    if record is not None:
+        record.write_text(json.dumps(result, indent=1))
+
+
 @main.command("shrink")
 @click.argument("seed", type=int)
 def shrink_command(seed: int) -> None:
@@ -108,8 +171,7 @@ def planted_command(only: tuple[str, ...], jobs: int, record: Path | None) -> No
             progress.advance(task)
             caught_by = result.invariant if result.in_time else "[red]not caught[/red]"
             table.add_row(result.name, caught_by, str(result.seeds_tried), str(result.seeds_max), result.violation)
-    if record is not None:
-        record.write_text(json.dumps([result.as_json() for result in results], indent=1))
+    _record(record, [result.as_json() for result in results])
     _console.print(table)
     sys.exit(not all(result.in_time for result in results))
 

@@ -6,6 +6,7 @@ keeps nothing over a crash (decision 14). Each connection carries bytes in order
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -57,6 +58,8 @@ class Broker:
         self.subscribers: list[Subscriber] = []
         self.delivered: list[tuple[str, bytes]] = []
         """Receipts and statements published lately, for whoever plays old ones back."""
+        self.taken: deque[tuple[str, bytes]] = deque(maxlen=20)
+        """Bundles of devices that arrived lately, likewise."""
         self.on_up: Callable[[], None] = lambda: None
         self._sessions: set[bytes] = set()
         self._randomness = randomness
@@ -106,6 +109,7 @@ class Broker:
     def publish_up(self, node: str, topic: str, payload: bytes) -> bool:
         """Take a device's bundle; return what the acknowledgement says."""
         troubles, strikes = self.troubles, self.faults.strikes
+        self.taken.append((topic, payload))
         ready = [one for one in self.subscribers if one.is_connected]
         if not ready or strikes(node, Fault.BROKER_REFUSES, troubles.refuses):
             return False

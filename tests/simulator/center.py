@@ -338,9 +338,9 @@ class Center:
             consumer.restart()
         self.restart_publisher()
 
-    def restore(self, *, later: bool = False) -> bool:
+    def restore(self, *, later: bool = False, backups_ago: int = 0) -> bool:
         """Put the database back to a backup, as the operating guide says: every process starts anew, the broker too."""
-        if not self.database.restore(later=later):
+        if not self.database.restore(later=later, backups_ago=backups_ago):
             return False
         for consumer in self.consumers:
             consumer.restart()

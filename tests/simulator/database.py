@@ -13,6 +13,8 @@ from tests.simulator.clockwork import Clockwork
 from tests.simulator.oracle import Oracle
 from tests.simulator.watch import DatabaseWatch, ids_in
 
+_BACKUPS_KEPT = 4
+
 
 class _Gate:
     """The storage as its clients see it: unavailable while the database is down."""
@@ -39,8 +41,8 @@ class Database:
         self._restores = 0
         self.is_down = False
         self.clock_offset = 0
-        self.newest_backup: Path | None = None
-        """The one whose watermark is recorded; a later one may exist."""
+        self.recorded_backups: list[Path] = []
+        """Those whose watermark is recorded; a later one may exist."""
         self.later_backup: Path | None = None
         self._open()
         self.storage = cast(Storage, _Gate(self))
@@ -78,19 +80,28 @@ class Database:
         backup = copy_database(self.inner, self._backups, self.clock)
         self.later_backup = None
         if backup.file is not None and backup.reached > before:
-            self.newest_backup = backup.file
+            self.recorded_backups.append(backup.file)
+            for old in self.recorded_backups[:-_BACKUPS_KEPT]:
+                # A month of copies would fill the memory.
+                old.unlink()
+            del self.recorded_backups[:-_BACKUPS_KEPT]
             self._oracle.backed_up(ids_in(str(backup.file)))
 
-    def restore(self, *, later: bool = False) -> bool:
-        """Put the newest recorded backup in the database's place, or a later copy; False when there is none."""
-        source = self.later_backup if later and self.later_backup is not None else self.newest_backup
+    def restore(self, *, later: bool = False, backups_ago: int = 0) -> bool:
+        """Put the newest recorded backup in the database's place, or a later copy; False when there is none.
+
+        `backups_ago` takes an older one, which no guide allows: what only the newer ones had is lost, by declaration.
+        """
+        recorded = self.recorded_backups[: len(self.recorded_backups) - backups_ago]
+        source = self.later_backup if later and self.later_backup is not None else next(reversed(recorded), None)
         if source is None:
             return False
+        self.recorded_backups = recorded
         self.inner.close()
         self._restores += 1
         self._path = self._folder / f"restored-{self._restores}.sqlite3"
         shutil.copyfile(source, self._path)
         self._open()
         placed, questionnaires, _ = self._watch.news()
-        self._oracle.database_restored(placed, questionnaires)
+        self._oracle.database_restored(placed, questionnaires, declared_loss=backups_ago > 0)
         return True

@@ -35,15 +35,18 @@ from sync_protocol.content import Questionnaire
 from sync_protocol.identity import device_name
 from sync_protocol.keys import Signer
 from tests.simulator.clockwork import MINUTE, SECOND, Appointment, Clockwork
-from tests.simulator.disk import Disk, PowerCut, StepPlan
+from tests.simulator.disk import Disk, StepPlan
 from tests.simulator.faults import Fault
-from tests.simulator.oracle import Oracle
+from tests.simulator.lossy_disk import PowerCut
+from tests.simulator.oracle import Oracle, Violation
 from tests.simulator.watch import QueueWatch
 
 RESTART_AFTER = 5 * SECOND
 """What the unit says (RestartSec), and a boot takes longer."""
 STORE_PAUSE = 5 * SECOND
 FORM_RETRY = 2 * MINUTE
+WAKES_AT_ONCE_MAX = 1000
+"""A device that wakes more often than this at one instant would do so for ever, and drain its battery."""
 
 STEP_CUTS = (
     Fault.CUT_BEFORE_COMMIT,
@@ -59,6 +62,8 @@ STEP_FAULTS = (
     Fault.MIRROR_UNWRITABLE,
     Fault.MIRROR_UNSYNCED,
 )
+LOSSY_STEP_FAULTS = (*STEP_CUTS, *(Fault.CUT_INSIDE_DISK,) * len(STEP_CUTS))
+"""On a lossy disk every other cut comes inside a call to it."""
 
 
 Tell = Callable[[str, str, Mapping[str, object]], None]
@@ -96,6 +101,8 @@ class _Process:
     watch: QueueWatch
     outlets: dict[str, Outlet] = field(default_factory=dict)
     wake: Appointment | None = None
+    woken_at: int = 0
+    wakes_at_once: int = 0
 
 
 class Device:
@@ -261,6 +268,7 @@ class Device:
             return None
         fault = self._plan.fault = self.faults_of_step(self)
         self._plan.committed = False
+        self.disk.begin_step(self._plan, self._randomness)
         try:
             effects = process.stepper.step(event, self.clock)
             if fault is Fault.CUT_AFTER_MIRROR:
@@ -319,8 +327,13 @@ class Device:
         process.wake = self._later(max(0, at - self.clock), "wake", lambda: self._wake(process))
 
     def _wake(self, process: _Process) -> None:
-        if self._process is process:
-            self.step(TimePassed())
+        if self._process is not process:
+            return
+        process.wakes_at_once = process.wakes_at_once + 1 if process.woken_at == self.clockwork.now else 0
+        process.woken_at = self.clockwork.now
+        if process.wakes_at_once > WAKES_AT_ONCE_MAX:
+            raise Violation("I6", f"{self.name} wakes without end and does nothing")
+        self.step(TimePassed())
 
     def _survive(self, process: _Process, event: Event, problem: StoreFault) -> None:
         """As the runner does: refuse what was to be accepted, or close the links that the engine has forgotten."""

@@ -71,7 +71,6 @@ class Fault(StrEnum):
     STICK_PULLED = "stick pulled while it was written"
     STICK_TWIN = "stick swapped for a copy of itself"
     STICK_LOST = "stick lost"
-    STICK_ROLLED_BACK = "stick put back to an older state"
     PARTITION = "neighbours parted in the middle of an exchange"
 
 

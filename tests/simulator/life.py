@@ -18,6 +18,9 @@ _CLOCKS = (0, -56 * 365 * DAY, 11 * 365 * DAY, -3 * DAY, 5 * DAY, -HOUR)
 """How wrong a clock may be: a dead battery says 1970, a careless hand 2037."""
 
 
+_RESIDENTS_MAX = 8
+
+
 class Life:
     """Lets a world live by a mix."""
 
@@ -41,6 +44,9 @@ class Life:
             self._linked.add(name)
 
     def _stream(self, node: str, purpose: str) -> Random:
+        """Return a stream. What is drawn when plans are carried out ("deeds") depends on what others have done
+        meanwhile; so it must come from another stream than the plans ("day").
+        """
         return self.world.stream(f"{purpose} of {node}")
 
     def run(self) -> None:
@@ -76,9 +82,10 @@ class Life:
         self._plan_fate(resident, random)
 
     def _plan_questionnaires(self, resident: Resident, random: Random) -> None:
+        deeds = self._stream(resident.device.name, "deeds")
         wanted = random.expovariate(1 / self.mix.questionnaires)
         for _ in range(min(20, round(wanted))):
-            self._sometime(random, resident.device.name, "interview", lambda: self._interview(resident, random))
+            self._sometime(random, resident.device.name, "interview", lambda: self._interview(resident, deeds))
 
     def _interview(self, resident: Resident, random: Random) -> None:
         if resident.device.is_gone:
@@ -94,9 +101,11 @@ class Life:
     def _plan_link(self, resident: Resident, random: Random) -> None:
         if resident.device.name not in self._linked:
             return
-        for _ in range(random.choice((0, 1, 1, 2, 4))):
+        # Twins that are connected at once push each other out every minute, which shows nothing new all day long.
+        is_twin = resident.device.id in self.world.oracle.twins
+        for _ in range(random.choice((0, 0, 1, 1) if is_twin else (0, 1, 1, 2, 4))):
             begins = int(random.random() * DAY)
-            lasts = int(random.expovariate(1 / (2 * HOUR)))
+            lasts = int(random.expovariate(1 / (HOUR // 4 if is_twin else 2 * HOUR)))
             self._after(begins, resident.device.name, "VPN up", resident.uplink.open)
             self._after(begins + lasts, resident.device.name, "VPN down", resident.uplink.shut)
 
@@ -114,26 +123,28 @@ class Life:
         if random.random() < mix.clock_jumps:
             offset = random.choice(_CLOCKS)
             self._sometime(random, name, "clock jumps", lambda: world.jump_clock(resident, offset))
+        deeds = self._stream(name, "deeds")
         while random.random() < mix.hostile / (1 + mix.hostile):
-            self._sometime(random, name, "strange post", lambda: self._strange_post(resident, random))
+            self._sometime(random, name, "strange post", lambda: self._strange_post(resident, deeds))
 
     def _plan_fate(self, resident: Resident, random: Random) -> None:
         world, mix, name = self.world, self.mix, resident.device.name
+        deeds = self._stream(name, "deeds")
         if random.random() < mix.images:
             self._sometime(random, name, "image taken", lambda: self._image(resident))
         if resident.images and random.random() < mix.queue_rollbacks:
-            self._sometime(random, name, "queue rolled back", lambda: self._roll_back(resident, random, whole=False))
+            self._sometime(random, name, "queue rolled back", lambda: self._roll_back(resident, deeds, whole=False))
         if resident.images and random.random() < mix.tablet_rollbacks:
-            self._sometime(random, name, "rolled back", lambda: self._roll_back(resident, random, whole=True))
-        if resident.images and random.random() < mix.clones and len(world.residents) < 8:
-            self._sometime(random, name, "cloned", lambda: self._clone(resident, random))
+            self._sometime(random, name, "rolled back", lambda: self._roll_back(resident, deeds, whole=True))
+        if resident.images and random.random() < mix.clones and len(world.residents) < _RESIDENTS_MAX:
+            self._sometime(random, name, "cloned", lambda: self._clone(resident, deeds))
         if random.random() < mix.destroyed:
             self._sometime(random, name, "destroyed", lambda: self._destroy(resident))
         if random.random() < mix.stolen:
-            self._sometime(random, name, "stolen", lambda: self._steal(resident, random))
+            self._sometime(random, name, "stolen", lambda: self._steal(resident, deeds))
         if random.random() < mix.revoked:
-            self._sometime(random, name, "revoked", lambda: self._revoke(resident, random))
-        if random.random() < mix.replaced:
+            self._sometime(random, name, "revoked", lambda: self._revoke(resident, deeds))
+        if random.random() < mix.replaced and len(world.residents) < _RESIDENTS_MAX:
             self._sometime(random, name, "replaced", lambda: self._replace(resident))
 
     def _image(self, resident: Resident) -> None:
@@ -175,7 +186,7 @@ class Life:
         self.world.faults.note(resident.device.name, Fault.REINSTATED, self.world.states(resident))
         self.world.give_standing(resident, Standing.ACTIVE)
         self._linked.add(resident.device.name)
-        self.world.center.retry_held()
+        self._retry()
 
     def _revoke(self, resident: Resident, random: Random) -> None:
         world = self.world
@@ -231,7 +242,7 @@ class Life:
             later = random.random() < 0.3
             self._sometime(random, "database", "restore", lambda: self._restore(later=later))
         if random.random() < mix.key_rotations:
-            self._sometime(random, "operator", "keys", lambda: self._rotate(random))
+            self._sometime(random, "operator", "keys", lambda: self._rotate(self._stream("operator", "deeds")))
         if random.random() < 0.2:
             self._sometime(random, "operator", "retry", self._retry)
 
@@ -278,12 +289,12 @@ class Life:
     # Sticks and neighbours.
 
     def _plan_stick(self, stick: Stick) -> None:
-        random = self._stream(stick.name, "day")
+        random, deeds = self._stream(stick.name, "day"), self._stream(stick.name, "deeds")
         if random.random() < self.mix.trips:
             begins = int(random.random() * DAY)
             stops = random.randrange(2, 5)
             for stop in range(stops):
-                self._after(begins + stop * HOUR, stick.name, "stop", lambda: self._stop_at_somebody(stick, random))
+                self._after(begins + stop * HOUR, stick.name, "stop", lambda: self._stop_at_somebody(stick, deeds))
         if random.random() < self.mix.twins:
             copied = list(stick.files)
             self._sometime(random, stick.name, "twin", lambda: self.world.twin_stick(stick, copied))

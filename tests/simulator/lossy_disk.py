@@ -118,6 +118,12 @@ class LossyDisk:
                 after._names[path] = file.survivor(choose, randomness)
         return after
 
+    def left(self) -> LossyDisk:
+        """Return the disk as the next process finds it when only the process has ended: nothing is lost by that."""
+        after = LossyDisk(self.habits)
+        after._names, after._past = self._names, self._past
+        return after
+
     def kill(self) -> None:
         """Take the power away; every further call raises PowerCut."""
         self.is_dead = True

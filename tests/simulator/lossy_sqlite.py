@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -200,6 +200,9 @@ class LossyConnection:
     def executescript(self, script: str) -> LossyCursor:
         self.commit()
         return self._run(script, ())
+
+    def create_function(self, name: str, arguments: int, function: Callable[..., Any]) -> None:
+        self._connection.create_scalar_function(name, function, arguments)
 
     def commit(self) -> None:
         if self.in_transaction:

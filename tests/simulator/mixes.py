@@ -12,6 +12,7 @@ from random import Random
 
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles
+from tests.simulator.clockwork import HOUR
 from tests.simulator.couriers import MediumTroubles
 
 
@@ -84,7 +85,10 @@ class Mix:
     sticks_lost: float
     meetings: float
     """For each pair of devices and day."""
-    lossy_disk: bool = False
+    head_interval: int
+    """How often devices state their heads when nothing changes, microseconds."""
+    lossy_disks: bool
+    """Whether the devices' disks forget at a power cut whatever was not synced."""
 
 
 def draw_mix(random: Random) -> Mix:
@@ -107,11 +111,11 @@ def draw_mix(random: Random) -> Mix:
 
     return Mix(
         groups=frozenset(groups),
-        tablets=random.choice((1, 2, 3, 4)),
+        tablets=random.choice((1, 2, 2, 3, 4)),
         laptops=random.choice((0, 1, 1, 2)) if groups & {Group.STICKS, Group.MESH} else random.choice((0, 0, 1)),
         sticks=random.choice((1, 2)) if Group.STICKS in groups else 0,
-        days=random.choice((4, 8, 14, 30)),
-        questionnaires=random.choice((0.5, 1, 3)),
+        days=random.choice((2, 4, 4, 8, 8, 14, 30)),
+        questionnaires=random.choice((0.5, 1, 1, 3)),
         linked=random.choice((0.3, 0.7, 1.0)),
         parts=random.choice((0, 0, 0.02)),
         step_faults=when(Group.POWER, 0.002, 0.01, 0.04),
@@ -161,4 +165,6 @@ def draw_mix(random: Random) -> Mix:
         twins=when(Group.STICK_DAMAGE, 0.05, 0.1),
         sticks_lost=when(Group.STICK_DAMAGE, 0.02, 0.1),
         meetings=when(Group.MESH, 0.2, 0.8),
+        head_interval=random.choice((HOUR, 6 * HOUR)),
+        lossy_disks=Group.POWER in groups and random.random() < 0.1,
     )

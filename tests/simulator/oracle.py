@@ -13,10 +13,11 @@ I7  Every fault was reached in every state that matters: over many seeds (`fault
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from central_broker.storage.contract import Completeness
 from sync_protocol.receipt import SpanStatus
 from tests.simulator.watch import Change, Dispatched, Gone, Lost, Placed, Questionnaire, ReceiptKept, Row
 
@@ -271,26 +272,32 @@ class Oracle:
         """A backup is complete and its watermark recorded: what it holds may be purged from now on."""
         self.safe = ids
 
-    def database_restored(self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire]) -> None:
-        """The database is an older one now, by a declared fault."""
+    def database_restored(
+        self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire], *, declared_loss: bool = False
+    ) -> None:
+        """The database is an older one now, by a declared fault; with a declared loss it is older than it may be."""
         before = self.database
         self.database = {one.id: one for one in placed}
         self.questionnaires = {one.id: one for one in questionnaires}
         missing = self.safe - self.database.keys()
-        if missing:
+        if declared_loss:
+            self.safe -= missing
+        elif missing:
             raise Violation("I4", f"{len(missing)} envelopes behind the watermark are not in the restored database")
         for envelope_id, one in before.items():
             if envelope_id not in self.database and not self.is_somewhere(envelope_id):
-                if envelope_id not in self.orphans:
+                if envelope_id not in self.orphans and not declared_loss:
                     name = f"epoch {one.epoch} sequence {one.sequence}"
                     raise Violation("I4", f"{name} was lost with the restored database, and its origin is alive")
                 self.excused.add(envelope_id)
 
     # The end.
 
-    def judge_the_end(self, forks: Callable[[], Iterable[tuple[Place, tuple[bytes, ...]]]], active: set[bytes]) -> None:
+    def judge_the_end(
+        self, forks: Mapping[Place, tuple[bytes, ...]], completeness: Iterable[Completeness], active: set[bytes]
+    ) -> None:
         """Everything has been given time to drain: the accounts must balance. `active` are origins in good standing."""
-        for name in (_LOST, _UNACKNOWLEDGED, _FORKED):
+        for name in (_LOST, _UNKNOWN, _UNACKNOWLEDGED, _FORKED):
             self.counts.pop(name, None)
         doubled: Counter[tuple[bytes, str, bytes]] = Counter()
         for one in self.questionnaires.values():
@@ -303,7 +310,8 @@ class Oracle:
                 raise Violation("I1", f"{instance_id} is in the database {times} times")
             if (origin, instance_id) not in known and origin not in self.rolled_back | self.twins:
                 self.counts[_UNACKNOWLEDGED] += 1
-        self._judge_forks(dict(forks()))
+        self._judge_forks(forks)
+        self._judge_losses({(one.origin, one.epoch): one for one in completeness})
         for device, truth in self.queues.items():
             self._judge_queue(device, truth, active)
 
@@ -322,7 +330,19 @@ class Oracle:
         if not held and not doubled[accepted.origin, accepted.instance_id, accepted.digest]:
             raise Violation("I1", f"{accepted.instance_id} is in the database with other content, or not whole")
 
-    def _judge_forks(self, told: dict[Place, tuple[bytes, ...]]) -> None:
+    def _judge_losses(self, known: Mapping[tuple[bytes, int], Completeness]) -> None:
+        """What was lost with every carrier must be listed by its place, as soon as the center knows of a later one."""
+        lost = {i for accepted in self.accepted.values() for i in accepted.ids} - self.database.keys()
+        for (origin, epoch, sequence), ids in self.places.items():
+            if not ids & lost or any(i in self.database for i in ids):
+                continue
+            one = known.get((origin, epoch))
+            if one is None or max(one.sealed, one.highest) < sequence:
+                self.counts[_UNKNOWN] += 1
+            elif not any(first <= sequence <= last for first, last in one.missing):
+                raise Violation("I1", f"{epoch}/{sequence} of {origin.hex()[:8]} is lost, and the center lists no gap")
+
+    def _judge_forks(self, told: Mapping[Place, tuple[bytes, ...]]) -> None:
         in_database: dict[Place, set[bytes]] = defaultdict(set)
         for one in self.database.values():
             if one.status != "disproved":
@@ -342,6 +362,8 @@ class Oracle:
                 raise Violation("I6", f"{device} still carries another's {_name(row)}")
             if not row.own:
                 continue
+            if stored is None and row.id in self.excused:
+                continue
             if stored is None:
                 raise Violation("I6", f"{device}'s {_name(row)} never reached the database")
             if (row.status, row.committed_at) != (_STATUSES[stored.status], stored.committed_at):
@@ -353,6 +375,7 @@ class Oracle:
 _ACCEPTANCE = 1_000_000
 """For so long a consumer may take to record what it has accepted."""
 _LOST = "lost with every carrier, declared"
+_UNKNOWN = "of these envelopes, unknown to the center"
 _UNACKNOWLEDGED = "arrived though never acknowledged"
 _FORKED = "forked places"
 _STATUSES = {"committed": SpanStatus.COMMITTED, "held": SpanStatus.HELD}

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles
+from tests.simulator.clockwork import HOUR
 from tests.simulator.couriers import MediumTroubles
 from tests.simulator.device import STEP_FAULTS
 from tests.simulator.faults import Fault
@@ -59,6 +60,8 @@ CALM: Final = Mix(
     twins=0,
     sticks_lost=0,
     meetings=0,
+    head_interval=HOUR,
+    lossy_disks=False,
 )
 """Two tablets for five days, and nothing ever fails."""
 

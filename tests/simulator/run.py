@@ -10,7 +10,9 @@ from pathlib import Path
 
 import structlog
 
+from edge_agent.engine.settings import EngineSettings
 from tests.simulator.clockwork import DAY, START, Chance
+from tests.simulator.disk import LossyHome, PlainDisk
 from tests.simulator.faults import Fault
 from tests.simulator.life import Life
 from tests.simulator.mixes import Mix, draw_mix
@@ -58,7 +60,15 @@ def live(
     violation, heal_days = None, 0
     with (
         memory_folder() as folder,
-        World(seed, Path(folder), real_keys=real_keys, suppressed=suppressed, storied=storied) as world,
+        World(
+            seed,
+            Path(folder),
+            real_keys=real_keys,
+            suppressed=suppressed,
+            storied=storied,
+            settings=EngineSettings(head_interval=mix.head_interval),
+            make_disk=LossyHome if mix.lossy_disks else PlainDisk,
+        ) as world,
     ):
         try:
             Life(world, mix).run()

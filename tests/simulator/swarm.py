@@ -12,7 +12,7 @@ import resource
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -111,9 +111,24 @@ def read_tally(data: dict[str, Any]) -> Tally:
         setattr(tally, name, data[name])
     for name in _COUNTERS:
         setattr(tally, name, Counter(data[name]))
+    # JSON has no other names than text.
+    tally.heal_days = Counter({int(days): times for days, times in data["heal_days"].items()})
     tally.states = Counter({(fault, state): times for fault, state, times in data["states"]})
     tally.failures = [Failure(*one) for one in data["failures"]]
     return tally
+
+
+def merged(tallies: Iterable[Tally]) -> Tally:
+    """Return what several swarms came to together."""
+    whole = Tally()
+    for tally in tallies:
+        for name in _NUMBERS:
+            joined = max if name == "resident_bytes_max" else sum
+            setattr(whole, name, joined((getattr(whole, name), getattr(tally, name))))
+        for name in (*_COUNTERS, "states"):
+            getattr(whole, name).update(getattr(tally, name))
+        whole.failures.extend(tally.failures)
+    return whole
 
 
 def uses_real_keys(seed: int) -> bool:

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from central_broker.storage.contract import Fork
 from edge_agent.engine.settings import EngineSettings
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.content import Questionnaire
@@ -24,11 +24,11 @@ from tests.simulator.center import Center
 from tests.simulator.clockwork import DAY, HOUR, MINUTE, START, Chance, Clockwork
 from tests.simulator.couriers import Meeting, Stick, StickFile, Visit
 from tests.simulator.database import Database
-from tests.simulator.device import STEP_FAULTS, Device
-from tests.simulator.disk import Disk
+from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS, Device
+from tests.simulator.disk import Disk, LossyHome, MakeDisk, PlainDisk
 from tests.simulator.faults import Fault, Faults
 from tests.simulator.keys import RealKeys, StubKeys, seed_of
-from tests.simulator.oracle import Oracle, Place, Violation
+from tests.simulator.oracle import Oracle, Violation
 from tests.simulator.uplink import Uplink
 
 FORM = "household"
@@ -42,7 +42,7 @@ class Image:
     """A copy of a device's files, and what of it may be put back."""
 
     device: str
-    path: Path
+    files: Any
 
 
 @dataclass
@@ -70,8 +70,10 @@ class World:
         suppressed: Collection[str] = (),
         settings: EngineSettings | None = None,
         storied: bool = False,
+        make_disk: MakeDisk = PlainDisk,
     ) -> None:
         self.folder = folder
+        self._make_disk = make_disk
         self.chance = Chance(seed)
         self.faults = Faults(self.chance, suppressed)
         self.clockwork = Clockwork()
@@ -133,7 +135,7 @@ class World:
         """Enrol a new device and start it."""
         signer = self.authority.keys.signer(name)
         self.center.enrol(signer, name, role=role)
-        return self._install(name, signer, role, Disk(self.folder / name))
+        return self._install(name, signer, role, self._make_disk(self.folder / name))
 
     def _install(self, name: str, signer: Signer, role: Role, disk: Disk) -> Resident:
         identity = device_name(signer.public_bytes)
@@ -176,7 +178,8 @@ class World:
         return instance_id
 
     def _fault_of_step(self, resident: Resident) -> Fault | None:
-        fault = self.faults.pick(resident.device.name, STEP_FAULTS, resident.step_fault_rate)
+        faults = LOSSY_STEP_FAULTS if self._make_disk is LossyHome else STEP_FAULTS
+        fault = self.faults.pick(resident.device.name, faults, resident.step_fault_rate)
         if fault is not None:
             self.faults.note(resident.device.name, fault, self.states(resident))
         return fault
@@ -215,7 +218,7 @@ class World:
         device = resident.device
         device.end(power=False, restart_after=None)
         self.oracle.disk_replaced(device.name, device.id, wholly=not keep_mirror)
-        device.disk.replace(image.path, keep_mirror=keep_mirror)
+        device.disk.replace(image.files, keep_mirror=keep_mirror)
         self.clockwork.after(BOOT, device.name, "start", device.start)
 
     def clone(self, resident: Resident, image: Image) -> Resident:
@@ -223,8 +226,8 @@ class World:
         self.faults.note(resident.device.name, Fault.TABLET_CLONED, self.states(resident))
         name = f"{resident.device.name}-twin{len(self.residents)}"
         self.oracle.twins.add(resident.device.id)
-        disk = Disk(self.folder / name)
-        disk.replace(image.path, keep_mirror=False)
+        disk = self._make_disk(self.folder / name)
+        disk.replace(image.files, keep_mirror=False)
         return self._install(name, resident.device.signer, resident.role, disk)
 
     def destroy(self, resident: Resident) -> None:
@@ -334,7 +337,6 @@ class World:
         self.center.allow_form(NEW_FORM)
         for resident in self.residents.values():
             resident.device.disk.fill(full=False)
-            resident.uplink.open()
         for stick in self.sticks.values():
             if stick.visit is not None:
                 stick.visit.end()
@@ -344,13 +346,12 @@ class World:
         for day in range(1, HEAL_DAYS_MAX + 1):
             for stick in self.sticks.values():
                 if collection_point is not None:
-                    collection_point.uplink.open()
                     self._read_out(stick, collection_point)
-            self.run(DAY // 2)
+            self._let_work(DAY // 2)
             self.center.retry_held()
             self.database.back_up()
             self.center.look_for_wants()
-            self.run(DAY // 2)
+            self._let_work(DAY // 2)
             try:
                 self.judge()
             except Violation as violation:
@@ -359,6 +360,21 @@ class World:
             else:
                 return day
         raise AssertionError("unreachable")
+
+    def _let_work(self, duration: int) -> None:
+        """Let everyone have a VPN; those who share a name, one after the other, or they would push each other out."""
+        by_id: dict[bytes, list[Resident]] = {}
+        for resident in self.residents.values():
+            by_id.setdefault(resident.device.id, []).append(resident)
+        turns = max(len(twins) for twins in by_id.values())
+        for turn in range(turns):
+            for twins in by_id.values():
+                for number, resident in enumerate(twins):
+                    if number == turn % len(twins):
+                        resident.uplink.open()
+                    else:
+                        resident.uplink.shut()
+            self.run(duration // turns)
 
     def _read_out(self, stick: Stick, resident: Resident) -> None:
         visit = self.plug_in(stick, resident)
@@ -372,10 +388,7 @@ class World:
         for resident in self.residents.values():
             if resident.device.waiting and not resident.device.is_gone:
                 raise Violation("I6", f"{resident.device.name} does not accept what was filled in")
-        self.oracle.judge_the_end(self._forks, active)
+        forks = {(one.origin, one.epoch, one.sequence): one.ids for one in self.database.inner.forks()}
+        self.oracle.judge_the_end(forks, self.database.inner.completeness(), active)
         if self.database.wants():
             raise Violation("I6", "origins still wait for receipts")
-
-    def _forks(self) -> list[tuple[Place, tuple[bytes, ...]]]:
-        forks: list[Fork] = self.database.inner.forks()
-        return [((fork.origin, fork.epoch, fork.sequence), fork.ids) for fork in forks]
