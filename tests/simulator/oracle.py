@@ -101,16 +101,18 @@ class Oracle:
             raise Violation("I1", f"{device} lost {len(missing)} durable envelopes when its process ended")
         if any(receipts.get(origin, 0) < serial for origin, serial in truth.receipts.items()):
             raise Violation("I3", f"{device} kept a newer receipt before its process ended than after")
+        # What follows was committed by the step that was cut short, and not told until now.
+        for envelope_id in sorted(truth.rows.keys() - present.keys()):
+            self._gone(device, truth.rows.pop(envelope_id))
         for row in rows:
             if truth.rows.get(row.id) != row:
-                # Committed by the step that was cut short, and not told until now.
                 self._row(device, truth, row)
         truth.rows, truth.receipts = present, receipts
 
     def _kept_as(self, now: Row | None, before: Row) -> bool:
         """Whether an envelope is still there; it may have been purged by the very step that was cut short."""
         if now is None:
-            return not before.own and before.id in self.database
+            return not before.own and (before.id in self.commits or before.id in self.holds)
         return now.has_data or (now.own and now.id in self.safe) or (not now.own and now.id in self.database)
 
     def disk_replaced(self, device: str, origin: bytes, *, wholly: bool, destroyed: bool = False) -> None:
