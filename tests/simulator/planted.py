@@ -26,7 +26,10 @@ LOSSY_DISK: Final = "lossy disk: "
 
 @dataclass(frozen=True)
 class Caught:
-    """How a planted bug was caught, or that it was not: then there is no seed and no violation."""
+    """How a planted bug was caught, or that it was not: then there is no seed and no violation.
+
+    `invariant` is one of `oracle`, or "ledger" on the lossy disk (`lossy_ledger`).
+    """
 
     name: str
     breaks: str
@@ -75,7 +78,7 @@ def catch_on_lossy_disk(fault: str) -> Caught:
         try:
             live(seed, CUTS_A_LIFE, PLANTED[fault])
         except Violation as violation:
-            return Caught(LOSSY_DISK + fault, breaks, "I1", seed, seed + 1, seeds_max, str(violation))
+            return Caught(LOSSY_DISK + fault, breaks, "ledger", seed, seed + 1, seeds_max, str(violation))
     return Caught(LOSSY_DISK + fault, breaks, "", None, seeds_max, seeds_max, "")
 
 
