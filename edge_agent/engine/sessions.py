@@ -197,7 +197,10 @@ class OutboundSession:
             return None
         times = [(now if self._stated_at is None else self._stated_at) + self._settings.head_interval]
         rested_at = self._pacing.rested_at
-        if rested_at is not None and (self._pacing.resting(now) or self._news or not self._stated):
+        if rested_at is not None and self._pacing.resting(now):
+            # Heads that are overdue rest, too: their time is past, and to wake for them would be to wake without end.
+            times = [rested_at]
+        elif rested_at is not None and (self._news or not self._stated):
             times.append(rested_at)
         due_at = transaction.next_due_at(self._link.far_end)
         if due_at is not None:

@@ -268,6 +268,14 @@ def test_a_refused_bundle_of_heads_alone_goes_again_after_the_rest(device: Devic
     assert len(heads_in(device.tick(SECOND))) == 1
 
 
+def test_heads_that_fall_due_while_a_far_end_is_left_in_peace_wait_for_the_end_of_the_rest(device: Device) -> None:
+    (send,) = device.link_up(window=1)
+    device.tick(2 * HOUR)
+    device.settle(send, taken=False)
+    assert [effect.at for effect in device.effects if isinstance(effect, Wake)][-1] == device.now + 3 * SECOND
+    assert len(heads_in(device.tick(3 * SECOND))) == 1
+
+
 def test_heads_go_again_with_what_is_sent_again(device: Device) -> None:
     fill(device, 2)
     assert len(heads_in(device.settle_all(device.link_up()))) == 1
