@@ -89,7 +89,7 @@ def seed_command(seed: int, story: bool) -> None:
 @click.option("--tablets", default=TABLETS, show_default=True, help="How many tablets there are.")
 @click.option("--regions", default=REGIONS, show_default=True, help="Into how many regions they are divided.")
 @click.option("--days", default=DAYS, show_default=True)
-@click.option("--questionnaires", default=3.0, show_default=True, help="Mean number for each tablet and day.")
+@click.option("--questionnaires", default=1.0, show_default=True, help="Mean number for each tablet and day.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default="one a core", help="How many regions at once.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write what came of it here, as JSON, for the report.")
 def national_command(

@@ -25,7 +25,7 @@ FOUND: tuple[FoundBug, ...] = (
         "(decision 16).",
         "python -m tests.simulator seed 92",
         "86ea17f",
-        "test_stories.py, test_engine_duplex.py",
+        "test_stories_of_couriers.py, test_engine_duplex.py",
     ),
     FoundBug(
         "What was accepted after a start that the disk had spoiled was lost at the next power cut",
@@ -63,5 +63,15 @@ FOUND: tuple[FoundBug, ...] = (
         "pytest tests/unit/test_engine_duplex.py with engine/sessions.py of that commit",
         "7108abf",
         "test_engine_duplex.py",
+    ),
+    FoundBug(
+        "A tablet woke without end while the broker refused",
+        "A broker without consumers refuses bundles, and the session leaves it in peace, longer each time. When the hour "
+        "came to state the heads again, the session asked to be woken at once, stated nothing because it was resting, "
+        "and asked again: a processor at full speed, on a battery, for up to twelve minutes of every hour. Heads that "
+        "are overdue rest, too, now.",
+        "python -m tests.simulator seed 916",
+        "9fb1268",
+        "test_stories.py: test_a_broker_that_refuses_for_hours_keeps_no_device_awake",
     ),
 )

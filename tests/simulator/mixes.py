@@ -114,7 +114,7 @@ def draw_mix(random: Random) -> Mix:
         tablets=random.choice((1, 2, 2, 3, 4)),
         laptops=random.choice((0, 1, 1, 2)) if groups & {Group.STICKS, Group.MESH} else random.choice((0, 0, 1)),
         sticks=random.choice((1, 2)) if Group.STICKS in groups else 0,
-        days=random.choice((2, 4, 4, 8, 8, 14, 30)),
+        days=30 if random.random() < 0.04 else random.choice((2, 2, 3, 4, 4, 6, 8, 8, 14)),
         questionnaires=random.choice((0.5, 1, 1, 3)),
         linked=random.choice((0.3, 0.7, 1.0)),
         parts=random.choice((0, 0, 0.02)),

@@ -35,7 +35,7 @@ class Month:
     tablets: int = TABLETS
     regions: int = REGIONS
     days: int = DAYS
-    questionnaires: float = 3
+    questionnaires: float = 1
     """Mean number for each tablet and day; a real month has 9.5."""
 
 

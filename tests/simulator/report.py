@@ -211,8 +211,8 @@ def _national(month: dict[str, Any]) -> str:
             "## One national month\n",
             _table(("what", "figure"), rows),
             "",
-            "A real month has about three times as many questionnaires. What the center's machines need in the hour",
-            "when all come back is in [evening-peak.md](evening-peak.md).",
+            "A real month has 9.5 questionnaires for each tablet and day; the speeds above say what they would cost.",
+            "What the center's machines need when all tablets come back at once is in [evening-peak.md](evening-peak.md).",
             "",
         )
     )

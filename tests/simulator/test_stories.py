@@ -7,7 +7,6 @@ import pytest
 from sync_protocol.limits import PART_BYTES_MAX
 from tests.simulator.device import STEP_FAULTS
 from tests.simulator.faults import Fault
-from tests.simulator.oracle import Violation
 from tests.simulator.scenario import Story
 
 
@@ -74,9 +73,6 @@ def test_the_broker_acknowledges_and_forgets() -> None:
         story.ends_well()
 
 
-@pytest.mark.xfail(
-    raises=Violation, strict=True, reason="a session that rests after a refusal asks to be woken for its heads at once"
-)
 def test_a_broker_that_refuses_for_hours_keeps_no_device_awake() -> None:
     """Found by a story of torn sticks at commit aec6dcf: heads due while the far end rests woke the engine for ever."""
     with Story() as story:
