@@ -212,7 +212,7 @@ def _national(month: dict[str, Any]) -> str:
             _table(("what", "figure"), rows),
             "",
             "A real month has 9.5 questionnaires for each tablet and day; the speeds above say what they would cost.",
-            "What the center's machines need when all tablets come back at once is in [evening-peak.md](evening-peak.md).",
+            "What the center's machines need when all tablets come back at once: [evening-peak.md](evening-peak.md).",
             "",
         )
     )
