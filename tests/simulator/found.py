@@ -67,9 +67,9 @@ FOUND: tuple[FoundBug, ...] = (
     FoundBug(
         "A tablet woke without end while the broker refused",
         "A broker without consumers refuses bundles, and the session leaves it in peace, longer each time. When the "
-        "hour came to state the heads again, the session asked to be woken at once, stated nothing because it was resting, "
-        "and asked again: a processor at full speed, on a battery, for up to twelve minutes of every hour. Heads that "
-        "are overdue rest, too, now.",
+        "hour came to state the heads again, the session asked to be woken at once, stated nothing because it was "
+        "resting, and asked again: a processor at full speed, on a battery, for up to twelve minutes of every hour. "
+        "Heads that are overdue rest, too, now.",
         "python -m tests.simulator seed 916",
         "9fb1268",
         "test_stories.py: test_a_broker_that_refuses_for_hours_keeps_no_device_awake",
