@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.engine.settings import EngineSettings
+from tests.simulator.balance import LOST
 from tests.simulator.clockwork import DAY, HOUR
 from tests.simulator.faults import Fault
 from tests.simulator.run import quiet
@@ -106,7 +107,7 @@ def live_region(month: Month, number: int) -> Region:
             accepted=counts["accepted"],
             committed=counts["committed"],
             purged=counts["purged"],
-            lost=counts["lost with every carrier, declared"],
+            lost=counts[LOST],
             faults=sum(times for (_, state), times in world.faults.states.items() if state == "at all"),
             heal_days=heal_days,
             cpu_seconds=time.process_time() - began,

@@ -8,16 +8,16 @@ I4  A sync mark is a time at which the database committed that very envelope: at
 I5  Same place, other content: both are kept, and it is told: at the end.
 I6  Once nothing fails any more, everything drains: at the end.
 I7  Every fault was reached in every state that matters: over many seeds (`faults.Faults.states`).
+What must balance in the end is in `balance`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from central_broker.storage.contract import Completeness
 from sync_protocol.receipt import SpanStatus
 from tests.simulator.watch import Change, Dispatched, Gone, Lost, Placed, Questionnaire, ReceiptKept, Row
 
@@ -151,15 +151,15 @@ class Oracle:
 
     def _gone(self, device: str, row: Row) -> None:
         if row.own:
-            raise Violation("I1", f"{device} deleted its own {_name(row)}")
+            raise Violation("I1", f"{device} deleted its own {name_of(row)}")
         if not row.has_data:
             return
         if not self._was_relieved(row):
-            raise Violation("I1", f"{device} gave up {_name(row)}, which the center never had")
+            raise Violation("I1", f"{device} gave up {name_of(row)}, which the center never had")
         if self.is_somewhere(row.id):
             return
         if row.id not in self.orphans or not (row.id in self.commits or row.id in self.holds):
-            raise Violation("I1", f"{device} dropped the last copy of {_name(row)}")
+            raise Violation("I1", f"{device} dropped the last copy of {name_of(row)}")
         # The center had it, and was put back to before that; its origin is destroyed.
         self.excused.add(row.id)
 
@@ -194,7 +194,7 @@ class Oracle:
         place = (row.origin, row.epoch, row.sequence)
         if row.own and self.left.get(place, row.id) != row.id and row.origin not in self.twins:
             if row.id not in self.places[place]:
-                raise Violation("I3", f"{device} gave the place of {_name(row)} to a second envelope")
+                raise Violation("I3", f"{device} gave the place of {name_of(row)} to a second envelope")
             # A copy of the queue brings back what was lost before it had left, and its place was free again then.
             self.twins.add(row.origin)
         self.places[place].add(row.id)
@@ -203,11 +203,11 @@ class Oracle:
         known = self.commits if row.status == SpanStatus.COMMITTED else self.holds
         if row.committed_at not in known.get(row.id, ()):
             what = "committed" if row.status == SpanStatus.COMMITTED else "held"
-            raise Violation("I4", f"{device} marks {_name(row)} as {what} at {row.committed_at}, which it never was")
+            raise Violation("I4", f"{device} marks {name_of(row)} as {what} at {row.committed_at}, which it never was")
 
     def _purged(self, device: str, row: Row) -> None:
         if row.own and (row.id not in self.safe or row.status != SpanStatus.COMMITTED):
-            raise Violation("I2", f"{device} purged {_name(row)}, which no backup of the center holds")
+            raise Violation("I2", f"{device} purged {name_of(row)}, which no backup of the center holds")
         self.counts["purged"] += 1
 
     def was_accepted(self, device: str, instance_id: str, digest: bytes, first_place: Place, last: int) -> None:
@@ -293,99 +293,14 @@ class Oracle:
                     raise Violation("I4", f"{name} was lost with the restored database, and its origin is alive")
                 self.excused.add(envelope_id)
 
-    # The end.
-
-    def judge_the_end(
-        self, forks: Mapping[Place, tuple[bytes, ...]], completeness: Iterable[Completeness], active: set[bytes]
-    ) -> None:
-        """Everything has been given time to drain: the accounts must balance. `active` are origins in good standing."""
-        for name in (_LOST, _UNKNOWN, _UNACKNOWLEDGED, _FORKED):
-            self.counts.pop(name, None)
-        doubled: Counter[tuple[bytes, str, bytes]] = Counter()
-        for one in self.questionnaires.values():
-            doubled[one.origin, one.instance_id, one.digest] += 1
-        for accepted in self.accepted.values():
-            self._judge_accepted(accepted, doubled, active)
-        known = {(accepted.origin, accepted.instance_id) for accepted in self.accepted.values()}
-        for (origin, instance_id, _), times in doubled.items():
-            if times > 1 and origin not in self.rolled_back | self.twins:
-                raise Violation("I1", f"{instance_id} is in the database {times} times")
-            if (origin, instance_id) not in known and origin not in self.rolled_back | self.twins:
-                self.counts[_UNACKNOWLEDGED] += 1
-        self._judge_forks(forks)
-        self._judge_losses({(one.origin, one.epoch): one for one in completeness})
-        for device, truth in self.queues.items():
-            self._judge_queue(device, truth, active)
-
-    def _judge_accepted(
-        self, accepted: AcceptedQuestionnaire, doubled: Counter[tuple[bytes, str, bytes]], active: set[bytes]
-    ) -> None:
-        missing = [i for i in accepted.ids if i not in self.database]
-        if any(i not in self.excused for i in missing):
-            raise Violation("I6", f"{accepted.instance_id} was accepted and never reached the database")
-        if missing:
-            self.counts[_LOST] += 1
-            return
-        held = any(self.database[i].status != "committed" for i in accepted.ids)
-        if held and accepted.origin in active:
-            raise Violation("I6", f"{accepted.instance_id} is still held, though its origin is in good standing")
-        if not held and not doubled[accepted.origin, accepted.instance_id, accepted.digest]:
-            raise Violation("I1", f"{accepted.instance_id} is in the database with other content, or not whole")
-
-    def _judge_losses(self, known: Mapping[tuple[bytes, int], Completeness]) -> None:
-        """What was lost with every carrier must be listed by its place, as soon as the center knows of a later one."""
-        lost = {i for accepted in self.accepted.values() for i in accepted.ids} - self.database.keys()
-        for (origin, epoch, sequence), ids in self.places.items():
-            if not ids & lost or any(i in self.database for i in ids):
-                continue
-            one = known.get((origin, epoch))
-            if one is None or max(one.sealed, one.highest) < sequence:
-                self.counts[_UNKNOWN] += 1
-            elif not any(first <= sequence <= last for first, last in one.missing):
-                raise Violation("I1", f"{epoch}/{sequence} of {origin.hex()[:8]} is lost, and the center lists no gap")
-
-    def _judge_forks(self, told: Mapping[Place, tuple[bytes, ...]]) -> None:
-        in_database: dict[Place, set[bytes]] = defaultdict(set)
-        for one in self.database.values():
-            if one.status != "disproved":
-                in_database[one.origin, one.epoch, one.sequence].add(one.id)
-        for place, ids in in_database.items():
-            if len(ids) > 1:
-                self.counts[_FORKED] += 1
-                if set(told.get(place, ())) != ids:
-                    raise Violation("I5", "two envelopes stand at one place, and the center does not list both")
-                if place not in self.told_forks:
-                    raise Violation("I5", "two envelopes came to stand at one place without an alarm")
-
-    def _judge_queue(self, device: str, truth: QueueTruth, active: set[bytes]) -> None:
-        for row in truth.rows.values():
-            stored = self.database.get(row.id)
-            if not row.own and row.has_data:
-                raise Violation("I6", f"{device} still carries another's {_name(row)}")
-            if not row.own:
-                continue
-            if stored is None and row.id in self.excused:
-                continue
-            if stored is None:
-                raise Violation("I6", f"{device}'s {_name(row)} never reached the database")
-            if (row.status, row.committed_at) != (_STATUSES[stored.status], stored.committed_at):
-                raise Violation("I4", f"{device}'s {_name(row)} has another sync mark than its commit, in the end")
-            if row.has_data and row.origin in active:
-                raise Violation("I6", f"{device} never purged {_name(row)}")
-
 
 _ACCEPTANCE = 1_000_000
 """For so long a consumer may take to record what it has accepted."""
-_LOST = "lost with every carrier, declared"
-_UNKNOWN = "of these envelopes, unknown to the center"
-_UNACKNOWLEDGED = "arrived though never acknowledged"
-_FORKED = "forked places"
-_STATUSES = {"committed": SpanStatus.COMMITTED, "held": SpanStatus.HELD}
 
 
 def _mark(row: Row) -> tuple[int | None, int | None]:
     return row.status, row.committed_at
 
 
-def _name(row: Row) -> str:
+def name_of(row: Row) -> str:
     return f"envelope {row.epoch}/{row.sequence} of {row.origin.hex()[:8]}"

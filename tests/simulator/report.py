@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tests.simulator.balance import FORKED, LOST
 from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS
 from tests.simulator.faults import Fault
 from tests.simulator.found import FOUND
@@ -102,8 +103,8 @@ def _swarm(tally: Tally, speed: dict[str, float]) -> str:
         ("questionnaires accepted", f"{tally.counts['accepted']:,}"),
         ("rows committed, after restores again", f"{tally.counts['committed']:,}"),
         ("purged", f"{tally.counts['purged']:,}"),
-        ("lost because every carrier was destroyed", f"{tally.counts['lost with every carrier, declared']:,}"),
-        ("places of a chain with two envelopes, both kept and told", f"{tally.counts['forked places']:,}"),
+        ("lost because every carrier was destroyed", f"{tally.counts[LOST]:,}"),
+        ("places of a chain with two envelopes, both kept and told", f"{tally.counts[FORKED]:,}"),
         ("faults that struck", f"{sum(tally.faults.values()):,}"),
         (
             "drained after the last fault within",

@@ -19,6 +19,7 @@ from sync_protocol.identity import Role, Standing, device_name
 from sync_protocol.keys import Signer
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from tests.simulator.authority import Authority
+from tests.simulator.balance import balance
 from tests.simulator.broker import Broker
 from tests.simulator.center import Center
 from tests.simulator.clockwork import DAY, HOUR, MINUTE, START, Chance, Clockwork
@@ -389,6 +390,6 @@ class World:
             if resident.device.waiting and not resident.device.is_gone:
                 raise Violation("I6", f"{resident.device.name} does not accept what was filled in")
         forks = {(one.origin, one.epoch, one.sequence): one.ids for one in self.database.inner.forks()}
-        self.oracle.judge_the_end(forks, self.database.inner.completeness(), active)
+        balance(self.oracle, forks=forks, completeness=self.database.inner.completeness(), active=active)
         if self.database.wants():
             raise Violation("I6", "origins still wait for receipts")
