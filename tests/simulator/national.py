@@ -18,6 +18,7 @@ from typing import Any
 from edge_agent.engine.settings import EngineSettings
 from tests.simulator.balance import LOST
 from tests.simulator.clockwork import DAY, HOUR
+from tests.simulator.ending import heal
 from tests.simulator.faults import Fault
 from tests.simulator.run import quiet
 from tests.simulator.world import Resident, World
@@ -98,7 +99,7 @@ def live_region(month: Month, number: int) -> Region:
                 _plan_day(world, resident, month)
             _plan_center(world, day)
             world.run(DAY)
-        heal_days = world.heal()
+        heal_days = heal(world)
         counts = world.oracle.counts
         return Region(
             tablets=tablets,

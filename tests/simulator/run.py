@@ -13,6 +13,7 @@ import structlog
 from edge_agent.engine.settings import EngineSettings
 from tests.simulator.clockwork import DAY, START, Chance
 from tests.simulator.disk import LossyHome, PlainDisk
+from tests.simulator.ending import heal
 from tests.simulator.faults import Fault
 from tests.simulator.life import Life
 from tests.simulator.mixes import Mix, draw_mix
@@ -72,7 +73,7 @@ def live(
     ):
         try:
             Life(world, mix).run()
-            heal_days = world.heal()
+            heal_days = heal(world)
         except Violation as broken:
             violation = str(broken)
             world.tell("oracle", violation, {})

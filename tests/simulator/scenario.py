@@ -26,6 +26,7 @@ from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles
 from tests.simulator.clockwork import DAY, HOUR, MINUTE
 from tests.simulator.couriers import MediumTroubles, Stick, StickFile
+from tests.simulator.ending import heal
 from tests.simulator.faults import Fault
 from tests.simulator.run import quiet
 from tests.simulator.watch import Row
@@ -337,4 +338,4 @@ class Story:
     def ends_well(self) -> None:
         """Let everything work from now on, and balance the accounts; raises Violation."""
         self._planned.clear()
-        self.world.heal()
+        heal(self.world)

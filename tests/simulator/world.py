@@ -19,7 +19,6 @@ from sync_protocol.identity import Role, Standing, device_name
 from sync_protocol.keys import Signer
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from tests.simulator.authority import Authority
-from tests.simulator.balance import balance
 from tests.simulator.broker import Broker
 from tests.simulator.center import Center
 from tests.simulator.clockwork import DAY, HOUR, MINUTE, START, Chance, Clockwork
@@ -29,12 +28,11 @@ from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS, Device
 from tests.simulator.disk import Disk, LossyHome, MakeDisk, PlainDisk
 from tests.simulator.faults import Fault, Faults
 from tests.simulator.keys import RealKeys, StubKeys, seed_of
-from tests.simulator.oracle import Oracle, Violation
+from tests.simulator.oracle import Oracle
 from tests.simulator.uplink import Uplink
 
 FORM = "household"
 NEW_FORM = "a form that the center does not know yet"
-HEAL_DAYS_MAX = 30
 BOOT = MINUTE
 
 
@@ -84,7 +82,7 @@ class World:
         self.story: list[str] | None = [] if storied else None
         self._settings = settings
         self._stack = ExitStack()
-        self._meetings: list[Meeting] = []
+        self.meetings: list[Meeting] = []
         self._images = 0
         self._streams: dict[str, Random] = {}
         stubs = None if real_keys else StubKeys()
@@ -277,8 +275,8 @@ class World:
             return None
         name = "/".join(sorted((one.device.name, other.device.name)))
         meeting = Meeting(one.device, other.device, self.clockwork, self.faults, self.stream(f"meeting {name}"))
-        self._meetings = [before for before in self._meetings if before.is_up]
-        self._meetings.append(meeting)
+        self.meetings = [before for before in self.meetings if before.is_up]
+        self.meetings.append(meeting)
         self.tell(one.device.name, "meets", {"neighbour": other.device.name})
         meeting.begin()
         return meeting
@@ -316,7 +314,7 @@ class World:
             "disk full": device.disk.is_full,
             "clock wrong": device.clock_offset != 0,
             "stick in it": any(s.visit is not None and s.visit.device is device for s in self.sticks.values()),
-            "near a neighbour": any(m.is_up and device in (m.ends[0].device, m.ends[1].device) for m in self._meetings),
+            "near a neighbour": any(m.is_up and device in (m.ends[0].device, m.ends[1].device) for m in self.meetings),
         }
         return [state for state, holds in states.items() if holds]
 
@@ -324,72 +322,3 @@ class World:
 
     def run(self, duration: int) -> None:
         self.clockwork.run(self.clockwork.now + duration)
-
-    def heal(self) -> int:
-        """Stop every fault, let everything work, and return how many days it took until the accounts balanced.
-
-        Raises Violation when they do not after HEAL_DAYS_MAX.
-        """
-        self.tell("world", "nothing fails any more", {})
-        self.faults.stopped = True
-        self.database.is_down = False
-        if not self.broker.is_up:
-            self.broker.start()
-        self.center.allow_form(NEW_FORM)
-        for resident in self.residents.values():
-            resident.device.disk.fill(full=False)
-        for stick in self.sticks.values():
-            if stick.visit is not None:
-                stick.visit.end()
-        for meeting in self._meetings:
-            meeting.end()
-        collection_point = self.add_device("department", Role.COLLECTION_POINT) if self.sticks else None
-        for day in range(1, HEAL_DAYS_MAX + 1):
-            for stick in self.sticks.values():
-                if collection_point is not None:
-                    self._read_out(stick, collection_point)
-            self._let_work(DAY // 2)
-            self.center.retry_held()
-            self.database.back_up()
-            self.center.look_for_wants()
-            self._let_work(DAY // 2)
-            try:
-                self.judge()
-            except Violation as violation:
-                if violation.invariant not in ("I6", "I4") or day == HEAL_DAYS_MAX:
-                    raise
-            else:
-                return day
-        raise AssertionError("unreachable")
-
-    def _let_work(self, duration: int) -> None:
-        """Let everyone have a VPN; those who share a name, one after the other, or they would push each other out."""
-        by_id: dict[bytes, list[Resident]] = {}
-        for resident in self.residents.values():
-            by_id.setdefault(resident.device.id, []).append(resident)
-        turns = max(len(twins) for twins in by_id.values())
-        for turn in range(turns):
-            for twins in by_id.values():
-                for number, resident in enumerate(twins):
-                    if number == turn % len(twins):
-                        resident.uplink.open()
-                    else:
-                        resident.uplink.shut()
-            self.run(duration // turns)
-
-    def _read_out(self, stick: Stick, resident: Resident) -> None:
-        visit = self.plug_in(stick, resident)
-        if visit is not None:
-            self.run(2 * HOUR)
-            visit.end()
-
-    def judge(self) -> None:
-        """Check the whole balance as it should be once everything has drained; raises Violation."""
-        active = {device for device in self.authority.issued if self.is_active(device)}
-        for resident in self.residents.values():
-            if resident.device.waiting and not resident.device.is_gone:
-                raise Violation("I6", f"{resident.device.name} does not accept what was filled in")
-        forks = {(one.origin, one.epoch, one.sequence): one.ids for one in self.database.inner.forks()}
-        balance(self.oracle, forks=forks, completeness=self.database.inner.completeness(), active=active)
-        if self.database.wants():
-            raise Violation("I6", "origins still wait for receipts")
