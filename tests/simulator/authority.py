@@ -14,9 +14,10 @@ from sync_protocol.identity import (
     device_name,
     publish_recipient_key,
     read_device_certificate,
+    read_recipient_key,
 )
-from sync_protocol.keys import RecipientSecret, Signer
-from sync_protocol.statement import Statement, Usage
+from sync_protocol.keys import Recipient, RecipientSecret, Signer
+from sync_protocol.statement import RECIPIENT_KEY, Statement, Usage
 from tests.simulator.keys import Keys
 
 
@@ -56,6 +57,10 @@ class Authority:
         self._receipt_keys += 1
         self.receipt_signer = self.keys.signer(f"receipts {self._receipt_keys}")
         self._key_statements.append(self._certify_receipt_key(self.receipt_signer))
+
+    def recipient(self) -> Recipient:
+        """Return the newest key to seal to."""
+        return read_recipient_key([one for one in self._key_statements if one.kind == RECIPIENT_KEY][-1])
 
     def key_statements(self) -> list[Statement]:
         """Everything that says which keys are good, certificates before what they certify."""

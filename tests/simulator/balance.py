@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from central_broker.storage.contract import Completeness
 from sync_protocol.receipt import SpanStatus
@@ -20,7 +20,7 @@ def balance(
     truth: Oracle,
     *,
     forks: Mapping[Place, tuple[bytes, ...]],
-    completeness: Iterable[Completeness],
+    completeness: Sequence[Completeness],
     active: set[bytes],
 ) -> None:
     """Raise Violation unless the accounts balance.
@@ -42,6 +42,7 @@ def balance(
         if (origin, instance_id) not in truth.accepted:
             truth.counts[_UNACKNOWLEDGED] += 1
     _judge_forks(truth, forks)
+    _judge_claims(truth, completeness)
     _judge_losses(truth, {(one.origin, one.epoch): one for one in completeness})
     for device, queue in truth.queues.items():
         _judge_queue(truth, device, queue, active)
@@ -61,6 +62,17 @@ def _judge_accepted(
         raise Violation("I6", f"{accepted.instance_id} is still held, though its origin is in good standing")
     if not held and not doubled[accepted.origin, accepted.instance_id, accepted.digest]:
         raise Violation("I1", f"{accepted.instance_id} is in the database with other content, or not whole")
+
+
+def _judge_claims(truth: Oracle, known: Iterable[Completeness]) -> None:
+    """The center may believe a chain to reach only as far as its origin has sealed it."""
+    reached: dict[tuple[bytes, int], int] = defaultdict(int)
+    for (origin, epoch, sequence), ids in truth.places.items():
+        if ids:
+            reached[origin, epoch] = max(reached[origin, epoch], sequence)
+    for one in known:
+        if max(one.sealed, one.highest) > reached[one.origin, one.epoch]:
+            raise Violation("I1", f"the center believes {one.origin.hex()[:8]} to have sealed more than it has")
 
 
 def _judge_losses(truth: Oracle, known: Mapping[tuple[bytes, int], Completeness]) -> None:

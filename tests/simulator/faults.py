@@ -45,6 +45,7 @@ class Fault(StrEnum):
     RECEIPT_STALE = "stale receipt delivered"
     RECEIPT_FOREIGN = "another origin's receipt delivered"
     RECEIPT_FORGED = "forged or damaged statement delivered"
+    ENVELOPE_FORGED = "envelope and head forged in another's name"
     CONSUMER_DIES_BEFORE_COMMIT = "consumer dies before its commit"
     CONSUMER_DIES_AFTER_COMMIT = "consumer dies between commit and acknowledgement"
     COMMIT_ANSWER_LOST = "commit done, its answer lost"

@@ -203,9 +203,13 @@ class Life:
         self._arrive(f"{resident.device.name}-new{len(world.residents)}", resident.role)
 
     def _strange_post(self, resident: Resident, random: Random) -> None:
-        """Play an old receipt back, or another's, or a forged or damaged one."""
+        """Play an old receipt back, or another's, or a forged or damaged one; or forge what a device would say."""
         world, name = self.world, resident.device.name
-        kind = random.choice((Fault.RECEIPT_STALE, Fault.RECEIPT_FOREIGN, Fault.RECEIPT_FORGED))
+        kind = random.choice((Fault.RECEIPT_STALE, Fault.RECEIPT_FOREIGN, Fault.RECEIPT_FORGED, Fault.ENVELOPE_FORGED))
+        if kind is Fault.ENVELOPE_FORGED:
+            world.faults.note(name, kind, world.states(resident))
+            world.spread(world.forged_bundle(resident), random.choice(list(world.residents.values())))
+            return
         payload: bytes | None = None
         if kind is Fault.RECEIPT_FORGED and resident.device.is_up:
             payload = world.forged_receipt(resident)

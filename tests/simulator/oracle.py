@@ -3,7 +3,8 @@
 I1  What was accepted is in the database exactly once, or on an intact carrier, unless every carrier was destroyed:
     checked whenever a copy disappears, and at the end.
 I2  What its origin has purged is committed, and in the newest recorded backup: at every purge.
-I3  Receipts only get newer, and no place of a chain is given to two envelopes: at every receipt and every envelope.
+I3  Receipts only get newer; no place of a chain is given to two envelopes, and none to what its origin did not seal:
+    at every receipt and every envelope.
 I4  A sync mark is a time at which the database committed that very envelope: at every mark, and at the end.
 I5  Same place, other content: both are kept, and it is told: at the end.
 I6  Once nothing fails any more, everything drains: at the end.
@@ -197,6 +198,8 @@ class Oracle:
                 raise Violation("I3", f"{device} gave the place of {name_of(row)} to a second envelope")
             # A copy of the queue brings back what was lost before it had left, and its place was free again then.
             self.twins.add(row.origin)
+        if not row.own and row.id not in self.places[place]:
+            raise Violation("I3", f"{device} took custody of {name_of(row)}, which its origin has not sealed")
         self.places[place].add(row.id)
 
     def _marked(self, device: str, row: Row) -> None:
@@ -261,6 +264,8 @@ class Oracle:
     def _placed(self, one: Placed, at: int) -> None:
         before = self.database.get(one.id)
         name = f"epoch {one.epoch} sequence {one.sequence}"
+        if one.id not in self.places[one.origin, one.epoch, one.sequence]:
+            raise Violation("I3", f"the database gave {name} to an envelope that its origin has not sealed")
         if before is not None and before.status == "committed":
             raise Violation("I4", f"{name} was committed at {before.committed_at}, and now at {one.committed_at}")
         # What was being accepted when its origin was called in may still be committed.

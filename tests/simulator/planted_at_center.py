@@ -18,7 +18,9 @@ from central_broker.storage.contract import (
 from central_broker.storage.recording import CompleteWhole, Key, Placed, QuestionnaireRow, _Recorder
 from central_broker.storage.rows import envelope_parameters, questionnaire_parameters
 from central_broker.storage.sqlite_statements import SqliteStatements
+from sync_protocol.envelope import Envelope
 from sync_protocol.errors import Fault
+from sync_protocol.head import Head
 from sync_protocol.identity import Standing
 from sync_protocol.keys import RecipientSecret
 from tests.simulator.broker import BrokerTroubles
@@ -26,6 +28,7 @@ from tests.simulator.planted_bug import Bug, in_place_of
 
 _LATE: Final = {"broker": BrokerTroubles(duplicates=0.3, late=0.2, forgets=0.1)}
 _TWINS: Final = {"images": 1.0, "tablet_rollbacks": 0.4, "questionnaires": 6}
+_FORGERS: Final = {"hostile": 2.0, "tablets": 3}
 _REVOKED: Final = {"revoked": 0.2, "tablets": 3}
 
 
@@ -185,6 +188,22 @@ CENTER_BUGS: Final = (
         in_place_of(_Recorder, "_forked", lambda _: lambda *_: ()),
         10,
         _TWINS,
+    ),
+    Bug(
+        "envelopes not verified",
+        "anybody can put a questionnaire into the census in a device's name",
+        ("I3",),
+        in_place_of(Envelope, "verify", lambda _: lambda *_: None),
+        10,
+        _FORGERS,
+    ),
+    Bug(
+        "heads not verified",
+        "anybody can say how far a device's chain reaches, and which receipt it has",
+        ("I1",),
+        in_place_of(Head, "verify", lambda _: lambda *_: None),
+        10,
+        _FORGERS,
     ),
     Bug(
         "revoked origin's data committed",

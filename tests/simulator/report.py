@@ -33,6 +33,7 @@ _DEVICE_FAULTS: Final = (
     Fault.RECEIPT_STALE,
     Fault.RECEIPT_FOREIGN,
     Fault.RECEIPT_FORGED,
+    Fault.ENVELOPE_FORGED,
 )
 _STATES: Final = (
     "nothing waits",

@@ -205,6 +205,12 @@ class Story:
         self.world.faults.note(name, Fault.RECEIPT_FORGED, self.world.states(resident))
         self.world.deliver(resident, self.world.forged_receipt(resident))
 
+    def forges(self, name: str, *, sender: str) -> None:
+        """Let one device say in another's name that its chain goes on, to the center and to everyone with a link."""
+        victim = self._resident(name)
+        self.world.faults.note(name, Fault.ENVELOPE_FORGED, self.world.states(victim))
+        self.world.spread(self.world.forged_bundle(victim), self._resident(sender))
+
     def loses_mirror(self, name: str) -> None:
         """End the process, and take its mirror file away before it starts again."""
         device = self._resident(name).device

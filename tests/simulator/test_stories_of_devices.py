@@ -323,6 +323,25 @@ def test_stale_foreign_and_forged_receipts_change_nothing() -> None:
         story.ends_well()
 
 
+def test_what_is_forged_in_a_tablets_name_takes_no_place_in_its_chain() -> None:
+    with Story() as story:
+        story.enrols("Aigul", "Bolat", "Dana")
+        story.fills("Aigul", 2)
+        story.opens_vpn("Aigul", "Bolat", "Dana")
+        story.passes(hours=1)
+        story.forges("Aigul", sender="Bolat")
+        story.passes(hours=1)
+        assert story.held() == {HeldReason.BAD_SIGNATURE: 1}
+        assert story.missing("Aigul") == []
+        assert story.carried("Dana") == []
+        assert story.told("Dana", "arrival_refused") == 2
+        assert story.told("Aigul", "epoch_started") == 0, "its own chain does not go on elsewhere"
+        story.fills("Aigul")
+        story.passes(hours=1)
+        assert story.marked("Aigul") == 3
+        story.ends_well()
+
+
 def test_an_older_receipt_after_a_newer_one_takes_no_mark_back() -> None:
     with Story() as story:
         story.enrols("Aigul")

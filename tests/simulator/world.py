@@ -13,8 +13,11 @@ from random import Random
 from typing import Any
 
 from edge_agent.engine.settings import EngineSettings
+from sync_protocol import topics
 from sync_protocol.bundle import Frame, FrameType, write_bundle
-from sync_protocol.content import Questionnaire
+from sync_protocol.content import Questionnaire, cut, encode_content
+from sync_protocol.envelope import NO_ID, seal_envelope
+from sync_protocol.head import sign_head
 from sync_protocol.identity import Role, Standing, device_name
 from sync_protocol.keys import Signer
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
@@ -266,6 +269,42 @@ class World:
             forger, origin=resident.device.id, serial=1 << 62, watermark=self.clockwork.now, spans=spans
         )
         return write_bundle([Frame(FrameType.STATEMENT, statement.data)])
+
+    def forged_bundle(self, resident: Resident) -> bytes:
+        """Return the next envelope of a device's chain and a head beyond it, both signed by somebody else."""
+        own = self.oracle.queues[resident.device.name].own
+        forger = self.authority.keys.signer("forger")
+        origin = resident.device.id
+        epoch, sequence = max(own, default=(1, 0))
+        last_id = own.get((epoch, sequence), NO_ID)
+        metadata, body = next(iter(cut(Questionnaire(FORM, "1", "uuid:forged", "application/json", 0, b"{}"))))
+        envelope = seal_envelope(
+            encode_content(metadata, body),
+            recipient=self.authority.recipient(),
+            signer=forger,
+            origin=origin,
+            epoch=epoch,
+            sequence=sequence + 1,
+            previous_id=last_id,
+        )
+        head = sign_head(
+            forger,
+            origin=origin,
+            epoch=epoch,
+            sequence=sequence + 100,
+            last_id=envelope.id,
+            receipt_serial=1 << 62,
+            stated_at=self.clockwork.now,
+        )
+        return write_bundle([Frame(FrameType.HEAD, head.data), Frame(FrameType.ENVELOPE, envelope.data)])
+
+    def spread(self, bundle: bytes, sender: Resident) -> None:
+        """Let a device give a bundle to the center, and to every other device that has a link."""
+        if self.broker.is_up:
+            self.broker.publish_up(sender.device.name, topics.up_topic(sender.device.id), bundle)
+        for resident in self.residents.values():
+            if resident is not sender:
+                self.deliver(resident, bundle)
 
     # How they meet.
 
