@@ -10,7 +10,7 @@ from typing import Any, Final
 from tests.simulator.balance import FORKED, LOST
 from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS
 from tests.simulator.faults import Fault
-from tests.simulator.found import FOUND
+from tests.simulator.found import FOUND, OPEN, FoundBug
 from tests.simulator.swarm import REAL_KEYS_EVERY, Tally, faults_never_reached, merged, read_tally
 
 RECORDS: Final = ("planted", "cuts", "national", "speed")
@@ -221,13 +221,16 @@ def _national(month: dict[str, Any]) -> str:
 
 
 def _bugs() -> str:
-    parts = ["## Bugs found so far\n"]
-    for number, bug in enumerate(FOUND, start=1):
-        parts.append(
-            f"{number}. **{bug.title}.** {bug.story}\n   Seen with `{bug.seen_with}` at commit {bug.commit}; "
-            f"kept out by {bug.kept_out_by}.\n"
-        )
-    return "\n".join(parts)
+    opened = ["## Open\n", *(_bug(number, bug, "its story") for number, bug in enumerate(OPEN, start=1))]
+    mended = ["## Bugs found and mended\n", *(_bug(number, bug, "kept out by") for number, bug in enumerate(FOUND, 1))]
+    return "\n".join([*(opened if OPEN else ()), *mended])
+
+
+def _bug(number: int, bug: FoundBug, test: str) -> str:
+    return (
+        f"{number}. **{bug.title}.** {bug.story}\n   Seen with `{bug.seen_with}` at commit {bug.commit}; "
+        f"{test}: {bug.kept_out_by}.\n"
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.simulator.faults import Fault
+from tests.simulator.oracle import Violation
 from tests.simulator.scenario import Story
 
 
@@ -206,4 +207,59 @@ def test_a_relay_that_loses_power_keeps_what_it_has_taken_over() -> None:
         story.opens_vpn("Relay")
         story.passes(hours=1)
         story.database_has(3)
+        story.ends_well()
+
+
+# What the simulator has found and the engine does not do yet (docs/robustness.md, "Open").
+
+
+@pytest.mark.xfail(raises=Violation, strict=True, reason="carriers let go at the commit, not behind the watermark")
+def test_a_receipt_from_before_a_restore_does_not_take_the_last_copy_from_a_carrier() -> None:
+    """Found by seed 7338 at commit 1c76a7c."""
+    with Story() as story:
+        story.enrols("Aigul", "Bolat")
+        story.enrols("Dana", "Erlan", laptop=True)
+        story.fills("Bolat")
+        story.opens_vpn("Bolat")
+        story.passes(hours=1)
+        story.backs_up()
+        story.fills("Aigul", 2)
+        story.carries("stick", "Aigul", "Dana")
+        story.opens_vpn("Dana")
+        story.passes(hours=1)
+        story.database_has(3)
+        story.carries("stick", "Dana")
+        story.destroys("Aigul")
+        story.restores()
+        story.passes(hours=1)
+        story.database_has(1)
+        story.shuts_vpn("Dana")
+        story.carries("stick", "Erlan")
+        story.opens_vpn("Erlan")
+        story.passes(hours=1)
+        story.ends_well()
+
+
+@pytest.mark.xfail(raises=Violation, strict=True, reason="a broker's acknowledgement counts as given to the center")
+def test_a_broker_that_forgets_does_not_cost_the_only_copy_of_a_branch() -> None:
+    """Found by seed 6731 at commit 1c76a7c; the limit that decision 16 names."""
+    with Story() as story:
+        story.enrols("Aigul", "Bolat")
+        story.fills("Aigul")
+        story.images("Aigul")
+        story.fills("Aigul", 2)
+        story.meet("Aigul", "Bolat")
+        story.rolls_back("Aigul")
+        story.fills("Aigul", 3)
+        story.opens_vpn("Aigul")
+        story.passes(hours=1)
+        story.shuts_vpn("Aigul")
+        story.troubles_broker(forgets=1)
+        story.opens_vpn("Bolat")
+        story.passes(minutes=5)
+        story.troubles_broker()
+        story.fills("Aigul")
+        story.opens_vpn("Aigul")
+        story.passes(hours=1)
+        assert story.carried("Bolat"), "nobody else has the first branch"
         story.ends_well()
