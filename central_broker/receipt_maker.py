@@ -14,7 +14,7 @@ from sync_protocol.receipt import sign_receipt
 from sync_protocol.statement import parse_statement
 
 CHAINS_MAX: Final = 1_000
-"""Chains kept; one of a census month takes some 50 KB."""
+"""Chains kept; one of a census month takes some 80 KB."""
 
 CHANGES_MAX: Final = 20_000
 """Rows read at once to catch up; beyond it the chains are read anew when they are wanted."""
@@ -43,7 +43,7 @@ class ReceiptMaker:
             if grant.origin not in fresh and grant.last is not None and self._may_repeat(grant, grant.last):
                 made[grant.origin] = grant.last
                 continue
-            spans = self._chain(issue, grant).spans()
+            spans = self._chain(issue, grant).spans(grant.run_ends)
             signed = sign_receipt(
                 self._signer, origin=grant.origin, serial=grant.serial, watermark=issue.watermark, spans=spans
             )

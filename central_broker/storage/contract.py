@@ -26,6 +26,10 @@ STORED_NUMBER_MAX: Final = (1 << 63) - 1
 """Databases count in signed 64 bits; greater sequences and serials are refused before they come here."""
 
 
+RUN_ENDS_MAX: Final = 100
+"""Spans that one receipt ends for carriers' sake, some 5 KB. Whoever is not among the newest brings its run again."""
+
+
 class StorageUnavailable(Exception):
     """The database cannot be asked now (stopped, locked for long, disk full). Nothing was changed; try later."""
 
@@ -310,6 +314,19 @@ class ChainRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEnd:
+    """The last of a run of envelopes that a carrier brought: what a receipt must vouch for by its id.
+
+    A carrier may have nothing else of that chain, so no later id leads it to these.
+    """
+
+    origin: bytes
+    id: bytes
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Want:
     """An origin that waits for a receipt. `wanted` grows with every new reason; `fresh` asks for a new serial."""
 
@@ -323,7 +340,8 @@ class ReceiptGrant:
     """What one origin's next receipt is made with; `last` are the bytes of the newest so far.
 
     `republishable`: `last` answers the origin's newest head, so that it may be sent again as it is.
-    `newest_epoch` is the last one of which the origin has stated a head; 0 when none.
+    `newest_epoch` is the last one of which the origin has stated a head; 0 when none. `run_ends` are the newest that
+    carriers brought of this origin, at most RUN_ENDS_MAX.
     """
 
     origin: bytes
@@ -331,6 +349,7 @@ class ReceiptGrant:
     last: bytes | None
     republishable: bool
     newest_epoch: int
+    run_ends: Sequence[RunEnd] = ()
 
 
 class ReceiptIssue(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from central_broker.storage.contract import STORED_NUMBER_MAX, ChainRow, ReceiptGrant
+from central_broker.storage.contract import RUN_ENDS_MAX, STORED_NUMBER_MAX, ChainRow, ReceiptGrant, RunEnd
 from central_broker.storage.inquiries import CHAIN_SQL, CHANGES_SQL, chain_row
 from central_broker.storage.recording import Statements
 
@@ -31,7 +31,14 @@ class Issue:
         )[0]
         serial = min(max(last + 1, now, named + 1), STORED_NUMBER_MAX)
         newest = None if data is None else bytes(data)
-        return ReceiptGrant(origin, serial, newest, newest is not None and last >= named, newest_epoch)
+        run_ends = [
+            RunEnd(origin, bytes(envelope_id), epoch, sequence)
+            for envelope_id, epoch, sequence in self._statements.execute(
+                "SELECT id, epoch, sequence FROM run_end WHERE origin = %s ORDER BY at DESC, id LIMIT %s",
+                (origin, RUN_ENDS_MAX),
+            )
+        ]
+        return ReceiptGrant(origin, serial, newest, newest is not None and last >= named, newest_epoch, run_ends)
 
     @property
     def watermark(self) -> int:

@@ -68,5 +68,12 @@ INSERT INTO watermark VALUES (1, 0);
 INSERT INTO directory_version VALUES (1, 1);
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST,)
+_RUN_ENDS: Final = """
+CREATE TABLE run_end (
+    origin bytea NOT NULL, id bytea NOT NULL, epoch bigint NOT NULL, sequence bigint NOT NULL, at bigint NOT NULL,
+    PRIMARY KEY (origin, id)
+);
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS)
 """Number n is at place n - 1."""

@@ -19,6 +19,7 @@ from central_broker.storage.contract import (
     EnvelopeStatus,
     PartContent,
     QuestionnaireContent,
+    RunEnd,
 )
 from central_broker.storage.recording import CompleteWhole, HeldRow, Key, Place, Placed, QuestionnaireRow
 from central_broker.storage.rows import (
@@ -29,6 +30,7 @@ from central_broker.storage.rows import (
     held_parameters,
     part_parameters,
     questionnaire_parameters,
+    run_end_parameters,
 )
 
 
@@ -216,6 +218,14 @@ class PostgresqlStatements:
         if changed:
             self.execute("UPDATE directory_version SET at = at + 1")
         return len(changed)
+
+    def upsert_run_ends(self, run_ends: Sequence[RunEnd], now: int) -> None:
+        self.execute(
+            "INSERT INTO run_end (origin, id, epoch, sequence, at)"
+            " SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bigint[], %b::bigint[], %b::bigint[])"
+            " ON CONFLICT (origin, id) DO UPDATE SET at = excluded.at",
+            _columns((run_end_parameters(run_end, now) for run_end in run_ends), 5),
+        )
 
     def see_devices(self, seen: Mapping[bytes, Arrival]) -> None:
         rows = [(device, at.received_at, at.route.value, at.carrier) for device, at in sorted(seen.items(), key=_first)]

@@ -27,6 +27,7 @@ from central_broker.storage.contract import (
     PartContent,
     QuestionnaireContent,
     Route,
+    RunEnd,
     Unreadable,
     WholeDecoder,
 )
@@ -134,6 +135,10 @@ class Statements(Protocol):
 
     def upsert_devices(self, devices: Sequence[CertifiedDevice], now: int) -> int: ...
 
+    def upsert_run_ends(self, run_ends: Sequence[RunEnd], now: int) -> None:
+        """Keep ends of runs that carriers brought, with the time when one last did."""
+        ...
+
     def see_devices(self, seen: Mapping[bytes, Arrival]) -> None: ...
 
     def want(self, origins: Mapping[bytes, bool], now: int) -> None:
@@ -171,6 +176,9 @@ class _Recorder:
         if batch.heads:
             for origin in self.statements.upsert_heads(batch.heads):
                 self.wanted.setdefault(origin, False)
+        run_ends = _run_ends(batch)
+        if run_ends:
+            self.statements.upsert_run_ends(run_ends, self.now)
         self._note(batch, stored, held)
         if self.seen:
             self.statements.see_devices(self.seen)
@@ -323,6 +331,23 @@ class _Recorder:
             last = self.seen.get(origin)
             if last is None or last.received_at <= arrival.received_at:
                 self.seen[origin] = arrival
+
+
+def _run_ends(batch: Batch) -> list[RunEnd]:
+    """Return, of what carriers brought, the envelopes that no other one brought by the same carrier leads to."""
+    brought: dict[bytes, list[ChainLink]] = {}
+    in_chain = [(envelope.link, envelope.arrival) for envelope in batch.envelopes]
+    in_chain += [(item.link, item.arrival) for item in batch.held if item.link is not None and item.receiptable]
+    for link, arrival in in_chain:
+        if arrival.route is Route.RELAY and arrival.carrier is not None:
+            brought.setdefault(arrival.carrier, []).append(link)
+    ends: dict[Key, RunEnd] = {}
+    for links in brought.values():
+        led_to = {(link.origin, link.previous_id) for link in links}
+        for link in links:
+            if (link.origin, link.id) not in led_to:
+                ends[link.origin, link.id] = RunEnd(link.origin, link.id, link.epoch, link.sequence)
+    return [ends[key] for key in sorted(ends)]
 
 
 _STORED = Outcome(OutcomeKind.STORED)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from central_broker.storage.contract import STORED_NUMBER_MAX, ArrivedHead, CertifiedDevice, ChainLink, PartContent
+from central_broker.storage.contract import (
+    STORED_NUMBER_MAX,
+    ArrivedHead,
+    CertifiedDevice,
+    ChainLink,
+    PartContent,
+    RunEnd,
+)
 from central_broker.storage.recording import HeldRow, Placed, QuestionnaireRow
 
 LAST_SEEN_GRAIN_MICROSECONDS: Final = 10_000_000
@@ -99,6 +106,11 @@ def head_parameters(arrived: ArrivedHead) -> tuple[object, ...]:
         min(head.stated_at, STORED_NUMBER_MAX),
         head.data,
     )
+
+
+def run_end_parameters(run_end: RunEnd, now: int) -> tuple[object, ...]:
+    """Return the columns of `run_end`."""
+    return (run_end.origin, run_end.id, run_end.epoch, run_end.sequence, now)
 
 
 def device_parameters(device: CertifiedDevice, now: int) -> tuple[object, ...]:

@@ -64,14 +64,31 @@ INSERT INTO directory_version VALUES (1, 1);
 """
 
 
+_RUN_ENDS: Final = """
+CREATE TABLE run_end (
+    origin BLOB NOT NULL, id BLOB NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (origin, id)
+) STRICT, WITHOUT ROWID;
+"""
+
+
 @MIGRATIONS(name="0001_first")
 def _first(database: Database) -> None:
+    _run(_FIRST, database)
+
+
+@MIGRATIONS(name="0002_run_ends")
+def _run_ends(database: Database) -> None:
+    _run(_RUN_ENDS, database)
+
+
+def _run(script: str, database: Database) -> None:
     # Statement by statement: executescript() would commit the transaction that the migration is part of.
-    for statement in _FIRST.split(";\n"):
+    for statement in script.split(";\n"):
         if statement.strip():
             database.execute(statement)
 
 
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
-    return frozenset({"0001_first"})
+    return frozenset({"0001_first", "0002_run_ends"})

@@ -15,6 +15,7 @@ from central_broker.storage.contract import (
     EnvelopeStatus,
     PartContent,
     QuestionnaireContent,
+    RunEnd,
 )
 from central_broker.storage.recording import CompleteWhole, HeldRow, Key, Place, Placed, QuestionnaireRow
 from central_broker.storage.rows import (
@@ -25,6 +26,7 @@ from central_broker.storage.rows import (
     held_parameters,
     part_parameters,
     questionnaire_parameters,
+    run_end_parameters,
 )
 
 _ROWS_A_STATEMENT: Final = 500
@@ -190,6 +192,13 @@ class SqliteStatements:
         if changed:
             self._execute("UPDATE directory_version SET at = at + 1")
         return changed
+
+    def upsert_run_ends(self, run_ends: Sequence[RunEnd], now: int) -> None:
+        self._connection.executemany(
+            "INSERT INTO run_end (origin, id, epoch, sequence, at) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (origin, id) DO UPDATE SET at = excluded.at",
+            [run_end_parameters(run_end, now) for run_end in run_ends],
+        )
 
     def see_devices(self, seen: Mapping[bytes, Arrival]) -> None:
         self._connection.executemany(

@@ -1,38 +1,31 @@
 """Taking over others' envelopes, and being relieved of them by receipts (docs/decisions/0016).
 
 A receipt vouches for ids: for the last of each span, and through the chain for what lies before it as far as this
-device can follow the links. So there are three kinds of carried envelopes under a span:
+device can follow the links. What it vouches for is with the center; but only behind the backup watermark does the
+center keep it whatever happens. So there are three kinds of carried envelopes:
 
-| the receipt's span | custody |
+| the newest receipt | custody |
 |---|---|
-| leads to this very id | ends at once; the envelope is not taken again |
-| ends in another id at this place | goes on: this is another branch of a forked chain |
-| covers the place, but nothing kept here leads to the id | ends with the first receipt that comes after a far end
-has taken it that stands in for this device: the center, or a device of a greater name |
+| vouches for the id, behind the watermark | ends; the envelope is not taken again |
+| vouches for the id, not behind the watermark yet | rests: the envelope is kept, and sent to nobody for the custody
+wait. Then it is offered again, so that a center that was put back to an older state hears of it |
+| covers the place, but nothing kept here leads to the id | goes on. The center's next receipt after this envelope
+comes to it ends a span there |
+| does not list the place, or has another id there | goes on; a rest is over |
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edge_agent.engine.effects import Effect, Level, Notice
-from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.store import SequenceRange, StoreTransaction
 from sync_protocol import statement
 from sync_protocol.envelope import Envelope, parse_envelope
-from sync_protocol.identity import CENTER
 from sync_protocol.receipt import Receipt, Span, SpanStatus, read_receipt
 from sync_protocol.statement import parse_statement
-
-
-def stands_in(link: Link, device: bytes) -> bool:
-    """Say whether a far end that takes an envelope over has it for longer than this device.
-
-    If any device would do, three could rely on each other in a circle and all let go. Names make an order: the
-    greatest of those who have an envelope keeps it until it has been to the center. A medium can be lost.
-    """
-    return link.far_end == CENTER or (link.shape is LinkShape.DUPLEX and link.far_end > device)
 
 
 class Custody:
@@ -52,33 +45,41 @@ class Custody:
         self._bytes = None
 
     def take(self, envelope: Envelope) -> list[Effect]:
-        """Take over a verified envelope of another, unless the center is known to have it or there is no room."""
-        span = self._vouching(envelope)
-        if span is not None:
-            # Its predecessors may have come before it, when nothing led to them yet.
-            before = (envelope.sequence - 1, envelope.previous_id)
-            judged = _judge(envelope.origin, span, before, self._transaction)
-            self._bytes = None
-            return _end(envelope.origin, judged.vouched, self._transaction)
+        """Take over a verified envelope of another, unless the center will have it for good or there is no room."""
+        receipt, span = self._vouching(envelope)
+        if receipt is None or span is None:
+            return self._keep(envelope, rests_since=None)
+        if not _Backed(receipt.watermark, span).holds(envelope.sequence):
+            # What is here already goes on as it is: neighbours must not put it to rest each time they offer it.
+            return self._keep(envelope, rests_since=self._now)
+        # Its predecessors may have come before it, when nothing led to them yet.
+        judged = _Judged()
+        judged.follow(receipt, span, (envelope.sequence - 1, envelope.previous_id), self._transaction)
+        self._bytes = None
+        return _end(envelope.origin, judged.backed, self._transaction)
+
+    def _keep(self, envelope: Envelope, *, rests_since: int | None) -> list[Effect]:
         if self._bytes is None:
             self._bytes = self._transaction.foreign_bytes()
         if self._bytes + len(envelope.data) > self._bytes_max:
             fields = {"origin": envelope.origin, "carrier": self._carrier}
             return [Notice("custody_declined", fields, Level.WARNING)]
-        if not self._transaction.add_envelope(envelope, own=False, carrier=self._carrier, now=self._now):
+        if not self._transaction.add_envelope(
+            envelope, own=False, carrier=self._carrier, now=self._now, rests_since=rests_since
+        ):
             return []
         self._bytes += len(envelope.data)
         return [Notice("custody_taken", {"origin": envelope.origin, "sequence": envelope.sequence}, Level.DEBUG)]
 
-    def _vouching(self, envelope: Envelope) -> Span | None:
+    def _vouching(self, envelope: Envelope) -> tuple[Receipt | None, Span | None]:
         if envelope.origin not in self._receipts:
             self._receipts[envelope.origin] = kept_receipt(envelope.origin, self._transaction)
         receipt = self._receipts[envelope.origin]
         place = (envelope.epoch, envelope.sequence)
         for span in () if receipt is None else receipt.spans:
             if (span.epoch, span.last) == place and span.last_id == envelope.id:
-                return span
-        return None
+                return receipt, span
+        return receipt, None
 
 
 def kept_receipt(origin: bytes, transaction: StoreTransaction) -> Receipt | None:
@@ -87,14 +88,25 @@ def kept_receipt(origin: bytes, transaction: StoreTransaction) -> Receipt | None
     return None if data is None else read_receipt(parse_statement(data))
 
 
-def apply_foreign(receipt: Receipt, transaction: StoreTransaction) -> list[Effect]:
-    """End the custody that a newly put receipt of another origin ends, and note which heads it answers."""
+def apply_foreign(receipt: Receipt, transaction: StoreTransaction, now: int) -> list[Effect]:
+    """Do what a newly put receipt of another origin means for what is carried of it, and note which heads it
+    answers.
+    """
     answer_heads(receipt, transaction)
-    ended: set[int] = set()
+    if not transaction.carries(receipt.origin):
+        return []
+    judged = _Judged()
     for span in receipt.spans:
-        judged = _judge(receipt.origin, span, (span.last, span.last_id), transaction)
-        ended.update(judged.vouched, judged.handed_over)
-    return _end(receipt.origin, ended, transaction)
+        judged.follow(receipt, span, (span.last, span.last_id), transaction)
+    effects = _end(receipt.origin, judged.backed, transaction)
+    transaction.rest(judged.listed, now)
+    withdrawn = transaction.resting(receipt.origin) - judged.listed - judged.unled
+    if withdrawn:
+        # The center was put back to an older state: what it no longer has goes to it again.
+        transaction.end_rest(withdrawn)
+        fields = {"origin": receipt.origin, "envelopes": len(withdrawn)}
+        effects.append(Notice("custody_resumed", fields, Level.WARNING))
+    return effects
 
 
 def answer_heads(receipt: Receipt, transaction: StoreTransaction) -> None:
@@ -109,26 +121,39 @@ def answer_heads(receipt: Receipt, transaction: StoreTransaction) -> None:
         transaction.answer_heads(receipt.origin, epoch, sequence)
 
 
+class _Backed:
+    """Which places of a span lie behind the backup watermark."""
+
+    def __init__(self, watermark: int, span: Span) -> None:
+        marks = list(span.times())
+        self._firsts = [first for first, _, _ in marks]
+        self._backed = [committed_at <= watermark for _, _, committed_at in marks]
+
+    def holds(self, sequence: int) -> bool:
+        return self._backed[bisect_right(self._firsts, sequence) - 1]
+
+
 @dataclass
 class _Judged:
-    """Numbers of carried envelopes under a span; what is in neither list stays."""
+    """Numbers of carried envelopes; what a receipt contradicts, or does not list, is in none of these."""
 
-    vouched: list[int] = field(default_factory=list)
-    handed_over: list[int] = field(default_factory=list)
-    """Somebody stands in for us, and nothing kept here tells whether the span means these envelopes."""
+    backed: set[int] = field(default_factory=set)
+    """Vouched for, and behind the watermark."""
+    listed: set[int] = field(default_factory=set)
+    """Vouched for only."""
+    unled: set[int] = field(default_factory=set)
+    """Covered, but nothing kept here tells whether the receipt means these."""
 
-
-def _judge(origin: bytes, span: Span, certain: tuple[int, bytes], transaction: StoreTransaction) -> _Judged:
-    """Judge what is carried in a span up to the place where its id is `certain` (sequence and id)."""
-    sequence, envelope_id = certain
-    judged = _Judged()
-    for carried in transaction.carried(SequenceRange(origin, span.epoch, span.first, sequence)):
-        if carried.id == envelope_id:
-            judged.vouched.append(carried.number)
-            sequence, envelope_id = sequence - 1, parse_envelope(carried.data).previous_id
-        elif carried.sequence < sequence and carried.handed_over:
-            judged.handed_over.append(carried.number)
-    return judged
+    def follow(self, receipt: Receipt, span: Span, certain: tuple[int, bytes], transaction: StoreTransaction) -> None:
+        """Judge what is carried in a span up to the place where its id is `certain` (sequence and id)."""
+        backed = _Backed(receipt.watermark, span)
+        sequence, envelope_id = certain
+        for carried in transaction.carried(SequenceRange(receipt.origin, span.epoch, span.first, sequence)):
+            if carried.id == envelope_id:
+                (self.backed if backed.holds(carried.sequence) else self.listed).add(carried.number)
+                sequence, envelope_id = sequence - 1, parse_envelope(carried.data).previous_id
+            elif carried.sequence < sequence:
+                self.unled.add(carried.number)
 
 
 def _end(origin: bytes, numbers: Iterable[int], transaction: StoreTransaction) -> list[Effect]:

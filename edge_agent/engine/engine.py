@@ -112,6 +112,7 @@ class Engine:
             tokens=self._tokens,
         )
         self._sessions[link.key] = session
+        transaction.end_rests(now, longest=self._settings.custody_wait)
         return session.started(transaction, now)
 
     def _bundle_arrived(self, link_key: str, data: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
@@ -135,6 +136,7 @@ class Engine:
         return effects + self._proceed(transaction, now)
 
     def _proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
+        transaction.end_rests(now, longest=self._settings.custody_wait)
         return [effect for session in self._sessions.values() for effect in session.proceed(transaction, now)]
 
     def _watch_silence(self, transaction: StoreTransaction, now: int) -> list[Effect]:

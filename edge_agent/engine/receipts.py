@@ -37,7 +37,7 @@ def apply_receipt(receipt: Receipt, transaction: StoreTransaction, identity: Dev
     """Apply a verified receipt that is newer than the one kept before."""
     _remember_signed_time(receipt, transaction)
     if receipt.origin != identity.device:
-        return apply_foreign(receipt, transaction)
+        return apply_foreign(receipt, transaction, now)
     transaction.put_number(LAST_RECEIPT_AT, now)
     good, effects = _judge_spans(receipt, transaction, now)
     effects.extend(_mark(receipt.origin, good, transaction))

@@ -27,7 +27,6 @@ from itertools import count
 from typing import Final, Protocol
 
 from edge_agent.engine.chain import receipt_serial, state_heads
-from edge_agent.engine.custody import stands_in
 from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape
@@ -154,10 +153,7 @@ class OutboundSession:
             # Own heads may have been in it; they are stated anew.
             self._stated = frozenset()
             self._pacing.refused(now)
-        handed_over = taken and stands_in(self._link, self._identity.device)
-        transaction.note_answered(
-            self._link.far_end, flight.numbers, now=now, next_at=now + wait, handed_over=handed_over
-        )
+        transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=now + wait)
         fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
         # Heads and statements alone are no news to an operator.
         quiet = Level.INFO if flight.numbers else Level.DEBUG

@@ -19,7 +19,8 @@ class EngineSettings:
     doubles with each attempt up to `receipt_wait_max`. `refusal_wait` is the pause after a far end declined a bundle;
     it doubles up to `receipt_wait`. `custody_wait` is how long an
     envelope rests when the far end keeps what it takes (a peer's store, a medium), before the same one gets it
-    again; it doubles up to `custody_wait_max`.
+    again; it doubles up to `custody_wait_max`. As long rests what is carried for another and listed by a receipt,
+    unless the next receipt comes before.
     """
 
     receipt_wait: int = 10 * MINUTE

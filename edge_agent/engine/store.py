@@ -40,12 +40,11 @@ class StoredEnvelope:
 
 @dataclass(frozen=True)
 class CarriedEnvelope:
-    """Another's envelope; `handed_over` when a far end took it over that stands in for this device."""
+    """Another's envelope that is kept here."""
 
     number: int
     id: bytes
     sequence: int
-    handed_over: bool
     data: bytes
 
 
@@ -84,8 +83,12 @@ class StoreTransaction(Protocol):
         ...
 
     # Envelopes, own and others'.
-    def add_envelope(self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int) -> bool:
-        """Store an envelope; False when its id is there already."""
+    def add_envelope(
+        self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int, rests_since: int | None = None
+    ) -> bool:
+        """Store an envelope, at rest from the start if a time is given; False, and nothing changed, when its id is
+        there already.
+        """
         ...
 
     def envelope_id(self, origin: bytes, epoch: int, sequence: int) -> bytes | None:
@@ -96,6 +99,10 @@ class StoreTransaction(Protocol):
 
     def foreign_origins(self) -> frozenset[bytes]:
         """Return the origins of others' envelopes that are still kept."""
+        ...
+
+    def carries(self, origin: bytes) -> bool:
+        """Say whether envelopes of another origin are still kept."""
         ...
 
     def foreign_bytes(self) -> int:
@@ -125,6 +132,22 @@ class StoreTransaction(Protocol):
 
     def drop_foreign(self, numbers: Iterable[int]) -> int:
         """Drop others' envelopes; return how many were there."""
+        ...
+
+    def rest(self, numbers: Iterable[int], now: int) -> None:
+        """Keep others' envelopes without sending them, from now on, until `end_rest` or `end_rests`."""
+        ...
+
+    def resting(self, origin: bytes) -> frozenset[int]:
+        """Return the numbers of an origin's envelopes that rest."""
+        ...
+
+    def end_rest(self, numbers: Iterable[int]) -> None:
+        """Make envelopes that rest due to everyone."""
+        ...
+
+    def end_rests(self, now: int, *, longest: int) -> None:
+        """Make due what has rested for `longest`, and what the clock says will only begin to: it has gone back."""
         ...
 
     # Statements and heads.
@@ -171,12 +194,8 @@ class StoreTransaction(Protocol):
         """Record an attempt that is under way."""
         ...
 
-    def note_answered(
-        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, handed_over: bool = False
-    ) -> None:
-        """Record that an attempt is over, whether the far end now stands in for this device, and when the envelopes
-        are due again unless a receipt comes before.
-        """
+    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
+        """Record that an attempt is over, and when the envelopes are due again unless a receipt comes before."""
         ...
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:

@@ -18,12 +18,15 @@ Query = Callable[[str, Mapping[str, object]], Iterable[Mapping[str, Any]]]
 ROWS_MAX: Final = 10_000
 
 STATES: Final = ("waiting", "sent", "synchronised", "purged", "held")
-"""What an envelope can be: not sent yet; sent, without a receipt; committed; committed, and its bytes dropped; held."""
+"""What an envelope can be: not sent yet; sent, without a receipt; committed; committed, and its bytes dropped; held.
+
+Another's is synchronised while it rests: the newest receipt lists it, and no backup has it yet.
+"""
 
 _STATE: Final = f"""
     CASE WHEN envelope.status = {int(SpanStatus.HELD)} THEN 'held'
          WHEN envelope.data IS NULL THEN 'purged'
-         WHEN envelope.status IS NOT NULL THEN 'synchronised'
+         WHEN envelope.status IS NOT NULL OR envelope.rests_since IS NOT NULL THEN 'synchronised'
          WHEN dispatch.envelope IS NOT NULL THEN 'sent'
          ELSE 'waiting' END
 """
@@ -63,7 +66,7 @@ def remembered(query: Query) -> dict[str, int]:
 
 def oldest_unsynchronised_at(query: Query) -> int | None:
     """Return when the oldest own envelope without a receipt was accepted."""
-    where = "own = 1 AND status IS NULL AND data IS NOT NULL"
+    where = "own = 1 AND status IS NULL AND data IS NOT NULL AND rests_since IS NULL"
     rows = query(f"SELECT received_at FROM envelope WHERE {where} ORDER BY own DESC, number LIMIT 1", {})
     return next((row["received_at"] for row in rows), None)
 

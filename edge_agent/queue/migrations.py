@@ -92,6 +92,16 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE head ADD COLUMN answered INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX head_asking ON head (origin) WHERE answered = 0;
     """,
+    """
+    -- Nobody stands in for us any more: the center's receipts vouch for what we bring.
+    ALTER TABLE dispatch DROP COLUMN handed_over_at;
+    -- Another's envelope that the newest receipt lists, but no backup has yet: it is kept, and not sent, from then on.
+    ALTER TABLE envelope ADD COLUMN rests_since INTEGER;
+    CREATE INDEX envelope_resting ON envelope (rests_since) WHERE rests_since IS NOT NULL;
+    DROP INDEX envelope_open;
+    CREATE INDEX envelope_open ON envelope (own DESC, number)
+        WHERE status IS NULL AND data IS NOT NULL AND rests_since IS NULL;
+    """,
 )
 
 

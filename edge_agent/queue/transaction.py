@@ -19,9 +19,11 @@ from sync_protocol.statement import Statement
 _DUE = (
     "(dispatch.envelope IS NULL OR dispatch.next_at <= :now OR dispatch.sent_at > :now OR dispatch.answered_at > :now)"
 )
-_OPEN_WITH_DISPATCH = """
+_OPEN = "status IS NULL AND data IS NOT NULL AND rests_since IS NULL"
+"""Said in just this way, so that the index of open envelopes serves."""
+_OPEN_WITH_DISPATCH = f"""
     FROM envelope LEFT JOIN dispatch ON dispatch.envelope = envelope.number AND dispatch.destination = :destination
-    WHERE envelope.status IS NULL AND envelope.data IS NOT NULL
+    WHERE {_OPEN}
 """
 # The center is given everything, also what came over the link to it.
 _FOR_DESTINATION = (
@@ -82,10 +84,12 @@ class QueueTransaction:
 
     # Envelopes, own and others'.
 
-    def add_envelope(self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int) -> bool:
+    def add_envelope(
+        self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int, rests_since: int | None = None
+    ) -> bool:
         added = self._connection.execute(
-            "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, carrier, data) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, carrier, rests_since, data) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             (
                 envelope.id,
                 envelope.origin,
@@ -95,6 +99,7 @@ class QueueTransaction:
                 len(envelope.data),
                 now,
                 carrier,
+                rests_since,
                 envelope.data,
             ),
         )
@@ -110,6 +115,12 @@ class QueueTransaction:
     def foreign_origins(self) -> frozenset[bytes]:
         rows = self._connection.execute("SELECT DISTINCT origin FROM envelope WHERE own = 0 AND data IS NOT NULL")
         return frozenset(bytes(origin) for (origin,) in rows)
+
+    def carries(self, origin: bytes) -> bool:
+        row = self._connection.execute(
+            "SELECT 1 FROM envelope WHERE origin = ? AND own = 0 AND data IS NOT NULL LIMIT 1", (origin,)
+        ).fetchone()
+        return row is not None
 
     def foreign_bytes(self) -> int:
         row = self._connection.execute("SELECT sum(bytes) FROM envelope WHERE own = 0 AND data IS NOT NULL").fetchone()
@@ -153,19 +164,42 @@ class QueueTransaction:
 
     def carried(self, place: SequenceRange) -> Iterator[CarriedEnvelope]:
         rows = self._connection.execute(
-            "SELECT number, id, sequence, data, EXISTS (SELECT 1 FROM dispatch WHERE dispatch.envelope = number "
-            "AND handed_over_at IS NOT NULL) FROM envelope INDEXED BY envelope_place "
+            "SELECT number, id, sequence, data FROM envelope INDEXED BY envelope_place "
             f"WHERE {_PLACE} AND own = 0 AND data IS NOT NULL ORDER BY sequence DESC",
             _place(place),
         )
-        for number, envelope_id, sequence, data, handed_over in rows:
-            yield CarriedEnvelope(number, bytes(envelope_id), sequence, bool(handed_over), bytes(data))
+        for number, envelope_id, sequence, data in rows:
+            yield CarriedEnvelope(number, bytes(envelope_id), sequence, bytes(data))
 
     def drop_foreign(self, numbers: Iterable[int]) -> int:
         dropped = self._connection.executemany(
             "DELETE FROM envelope WHERE number = ? AND own = 0", [(number,) for number in numbers]
         )
         return max(0, dropped.rowcount)
+
+    def rest(self, numbers: Iterable[int], now: int) -> None:
+        resting = [(number,) for number in numbers]
+        self._connection.executemany(
+            "UPDATE envelope SET rests_since = ? WHERE number = ? AND own = 0", [(now, *row) for row in resting]
+        )
+        # When it is over, whoever is there is offered them anew.
+        self._connection.executemany("DELETE FROM dispatch WHERE envelope = ?", resting)
+
+    def resting(self, origin: bytes) -> frozenset[int]:
+        rows = self._connection.execute(
+            "SELECT number FROM envelope WHERE origin = ? AND own = 0 AND data IS NOT NULL AND rests_since IS NOT NULL",
+            (origin,),
+        )
+        return frozenset(number for (number,) in rows)
+
+    def end_rest(self, numbers: Iterable[int]) -> None:
+        self._connection.executemany(
+            "UPDATE envelope SET rests_since = NULL WHERE number = ?", [(number,) for number in numbers]
+        )
+
+    def end_rests(self, now: int, *, longest: int) -> None:
+        self._connection.execute("UPDATE envelope SET rests_since = NULL WHERE rests_since <= ?", (now - longest,))
+        self._connection.execute("UPDATE envelope SET rests_since = NULL WHERE rests_since > ?", (now,))
 
     # Statements and heads.
 
@@ -243,13 +277,10 @@ class QueueTransaction:
             [(number, destination, now, next_at) for number in numbers],
         )
 
-    def note_answered(
-        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, handed_over: bool = False
-    ) -> None:
+    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         self._connection.executemany(
-            "UPDATE dispatch SET answered_at = ?, next_at = ?, handed_over_at = coalesce(?, handed_over_at) "
-            "WHERE envelope = ? AND destination = ?",
-            [(now, next_at, now if handed_over else None, number, destination) for number in numbers],
+            "UPDATE dispatch SET answered_at = ?, next_at = ? WHERE envelope = ? AND destination = ?",
+            [(now, next_at, number, destination) for number in numbers],
         )
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:
@@ -261,8 +292,7 @@ class QueueTransaction:
 
     def forget_dispatches(self, destination: bytes) -> int:
         forgotten = self._connection.execute(
-            "DELETE FROM dispatch WHERE destination = ? AND envelope IN "
-            "(SELECT number FROM envelope WHERE status IS NULL AND data IS NOT NULL)",
+            f"DELETE FROM dispatch WHERE destination = ? AND envelope IN (SELECT number FROM envelope WHERE {_OPEN})",
             (destination,),
         )
         return forgotten.rowcount
@@ -278,8 +308,7 @@ class QueueTransaction:
 
     def oldest_open_at(self) -> int | None:
         row = self._connection.execute(
-            "SELECT received_at FROM envelope WHERE status IS NULL AND data IS NOT NULL AND own = 1 "
-            "ORDER BY own DESC, number LIMIT 1"
+            f"SELECT received_at FROM envelope WHERE {_OPEN} AND own = 1 ORDER BY own DESC, number LIMIT 1"
         ).fetchone()
         return None if row is None else int(row[0])
 

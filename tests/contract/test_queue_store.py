@@ -25,7 +25,7 @@ from sync_protocol.head import sign_head
 from sync_protocol.identity import CENTER
 from sync_protocol.receipt import SpanStatus
 from sync_protocol.statement import sign_statement
-from tests.support.device import NOW, Authority, Device
+from tests.support.device import HOUR, NOW, Authority, Device
 
 AUTHORITY = Authority()
 OWN = Device(Path(), AUTHORITY)
@@ -169,21 +169,57 @@ def test_foreign_envelopes_are_counted_and_dropped_by_number(store: QueueStore) 
         assert transaction.next_due_at(CENTER) is None
 
 
-def test_what_is_carried_of_a_range_comes_from_its_end_and_tells_what_was_handed_over(store: QueueStore) -> None:
+def test_what_is_carried_of_a_range_comes_from_its_end(store: QueueStore) -> None:
     kept = [envelope(n, device=OTHER) for n in (1, 2, 4)]
     fork = envelope(2, device=OTHER, body=b"other branch")
     add(store, *kept, fork, envelope(3))
     with store.transaction() as transaction:
-        for destination, number, handed_over in ((MEDIUM, 1, True), (CENTER, 1, False), (MEDIUM, 2, False)):
-            transaction.note_sent(destination, [number], now=NOW, next_at=NOW)
-            transaction.note_answered(destination, [number], now=NOW, next_at=NOW, handed_over=handed_over)
-        transaction.note_sent(MEDIUM, [1], now=NOW, next_at=NOW)
-        transaction.note_answered(MEDIUM, [1], now=NOW, next_at=NOW)
         carried = list(transaction.carried(SequenceRange(OTHER.id, 1, 1, 3)))
         assert [one.sequence for one in carried] == [2, 2, 1]
-        assert {one.id: one.handed_over for one in carried} == {kept[0].id: True, kept[1].id: False, fork.id: False}
+        assert {one.id for one in carried} == {kept[0].id, kept[1].id, fork.id}
         assert carried[-1].data == kept[0].data
         assert list(transaction.carried(place(1, 9))) == [], "own ones are not carried for anybody"
+
+
+def test_what_rests_is_kept_and_due_to_nobody_until_its_rest_is_over(store: QueueStore) -> None:
+    foreign = [envelope(n, device=OTHER) for n in (1, 2, 3)]
+    add(store, *foreign, envelope(1))
+    with store.transaction() as transaction:
+        transaction.note_sent(CENTER, [1, 2], now=NOW, next_at=NOW + HOUR)
+        transaction.rest([1, 2, 4], NOW)
+        assert transaction.resting(OTHER.id) == {1, 2}, "own ones never rest"
+        assert transaction.carries(OTHER.id) and not transaction.carries(OWN.id)
+        assert transaction.next_due_at(CENTER) is None, "nobody is woken for what rests"
+    assert due(store) == due(store, destination=MEDIUM) == [4, 3]
+    with store.transaction() as transaction:
+        transaction.end_rest([1])
+    assert due(store) == [4, 1, 3]
+    with store.transaction() as transaction:
+        transaction.end_rests(NOW + HOUR - 1, longest=HOUR)
+        assert transaction.resting(OTHER.id) == {2}
+        transaction.end_rests(NOW + HOUR, longest=HOUR)
+        assert transaction.resting(OTHER.id) == frozenset()
+    assert due(store) == [4, 1, 2, 3]
+
+
+def test_a_rest_that_begins_in_the_future_is_over_because_the_clock_went_back(store: QueueStore) -> None:
+    add(store, envelope(1, device=OTHER))
+    with store.transaction() as transaction:
+        transaction.rest([1], NOW)
+        transaction.end_rests(NOW, longest=HOUR)
+        assert transaction.resting(OTHER.id) == {1}
+        transaction.end_rests(NOW - 1, longest=HOUR)
+        assert transaction.resting(OTHER.id) == frozenset()
+
+
+def test_what_comes_to_rest_at_once_is_not_due_and_what_is_there_already_is_left_as_it_is(store: QueueStore) -> None:
+    one, two = envelope(1, device=OTHER), envelope(2, device=OTHER)
+    add(store, one)
+    with store.transaction() as transaction:
+        assert not transaction.add_envelope(one, own=False, carrier=MEDIUM, now=NOW, rests_since=NOW)
+        assert transaction.add_envelope(two, own=False, carrier=MEDIUM, now=NOW, rests_since=NOW)
+        assert transaction.resting(OTHER.id) == {2}
+    assert due(store) == [1]
 
 
 # Sending.
@@ -443,7 +479,8 @@ def test_a_queue_of_the_first_release_is_brought_up_to_date_with_everything_in_i
     with QueueStore(tmp_path) as store:
         assert due(store) == [1]
         with store.transaction() as transaction:
-            assert [one.handed_over for one in transaction.carried(SequenceRange(OTHER.id, 1, 1, 1))] == [False]
+            assert [row.id for row in transaction.carried(SequenceRange(OTHER.id, 1, 1, 1))] == [one.id]
+            assert transaction.resting(OTHER.id) == frozenset()
             assert transaction.asking_origins() == {OTHER.id}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +16,17 @@ from central_broker.receipt_maker import ReceiptMaker
 from central_broker.receipt_publisher import PublisherSettings, ReceiptPublisher
 from central_broker.retry import RetryResult, retry_held
 from central_broker.stopping import Stop
-from central_broker.storage import open_storage
-from central_broker.storage.contract import AcceptedEnvelope, Batch, HeldItem, HeldReason, Storage, Want
+from central_broker.storage import issuing, open_storage
+from central_broker.storage.contract import (
+    AcceptedEnvelope,
+    Arrival,
+    Batch,
+    HeldItem,
+    HeldReason,
+    Route,
+    Storage,
+    Want,
+)
 from sync_protocol.bundle import read_bundle
 from sync_protocol.receipt import SpanStatus, read_receipt
 from sync_protocol.statement import parse_statement
@@ -53,12 +63,66 @@ def test_growing_chains_give_the_same_receipts_as_chains_read_anew(storage: Stor
         aside = [one for one in chosen if chooser.random() < 0.1]
         moving, held = (held, aside) if chooser.random() < 0.3 else ([], held + aside)
         items = [hold(one.data, one.arrival, HeldReason.UNKNOWN_FORM, "", one.link, receiptable=True) for one in aside]
-        storage.commit(Batch([one for one in chosen if one not in aside] + moving, items), decode_whole, now)
+        batch = [one for one in chosen if one not in aside] + moving
+        storage.commit(Batch(brought(b"c" * 16, *batch) if now % 3 == 0 else batch, items), decode_whole, now)
         chain = chooser.choice(chains)
         grown = read_receipt(parse_statement(receipt_by(growing, storage, chain.origin)))
         anew = read_receipt(parse_statement(receipt_by(ReceiptMaker(center.receipt_signer), storage, chain.origin)))
         assert grown.spans == anew.spans
         assert anew.serial > grown.serial
+
+
+def spans_of(storage: Storage, maker: ReceiptMaker, origin: bytes) -> list[tuple[int, int]]:
+    receipt = read_receipt(parse_statement(receipt_by(maker, storage, origin)))
+    return [(span.first, span.last) for span in receipt.spans]
+
+
+def brought(by: bytes, *envelopes: AcceptedEnvelope) -> list[AcceptedEnvelope]:
+    return [replace(one, arrival=Arrival(by, Route.RELAY, 1)) for one in envelopes]
+
+
+def test_a_receipt_ends_a_span_with_each_run_that_a_carrier_brought_whenever_that_was(storage: Storage) -> None:
+    chain, carrier, other = LinkChain("a"), b"c" * 16, b"o" * 16
+    envelopes = [chain.accepted() for _ in range(8)]
+    maker = ReceiptMaker(Center().receipt_signer)
+    storage.commit(Batch(brought(carrier, *envelopes[:3])), decode_whole, 10)
+    storage.commit(Batch(envelopes[3:]), decode_whole, 11)
+    assert spans_of(storage, maker, chain.origin) == [(1, 3), (4, 8)]
+    again = brought(carrier, envelopes[6], envelopes[1]) + brought(other, envelopes[5])
+    assert storage.commit(Batch(again), decode_whole, 12).committed_at is None
+    assert spans_of(storage, maker, chain.origin) == [(1, 2), (3, 3), (4, 6), (7, 7), (8, 8)]
+
+
+def test_what_an_origin_brought_itself_ends_no_span(storage: Storage) -> None:
+    chain = LinkChain("a")
+    envelopes = [chain.accepted() for _ in range(4)]
+    for now in (10, 11):
+        storage.commit(Batch(envelopes[: now - 7]), decode_whole, now)
+    storage.commit(Batch(envelopes[:2]), decode_whole, 12)
+    assert spans_of(storage, ReceiptMaker(Center().receipt_signer), chain.origin) == [(1, 4)]
+
+
+def test_a_run_of_what_is_held_ends_a_span_too_and_what_is_not_the_origins_does_not(storage: Storage) -> None:
+    chain, carrier = LinkChain("a"), b"c" * 16
+    envelopes = brought(carrier, *(chain.accepted() for _ in range(3)))
+    items = [
+        hold(one.data, one.arrival, HeldReason.UNKNOWN_FORM, "", one.link, receiptable=True) for one in envelopes[:2]
+    ]
+    storage.commit(Batch([], items), decode_whole, 10)
+    retried = [replace(one, arrival=Arrival(None, Route.RELAY, 1)) for one in envelopes]
+    storage.commit(Batch(retried), decode_whole, 11)
+    forged = hold(b"forged", envelopes[0].arrival, HeldReason.BAD_SIGNATURE, "", envelopes[0].link)
+    storage.commit(Batch([], [forged]), decode_whole, 12)
+    assert spans_of(storage, ReceiptMaker(Center().receipt_signer), chain.origin) == [(1, 2), (3, 3)]
+
+
+def test_only_the_newest_ends_of_runs_are_told(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issuing, "RUN_ENDS_MAX", 2)
+    chain, carrier = LinkChain("a"), b"c" * 16
+    envelopes = brought(carrier, *(chain.accepted() for _ in range(6)))
+    for now, number in enumerate((0, 1, 2, 3, 4, 5, 1), start=10):
+        storage.commit(Batch([envelopes[number]]), decode_whole, now)
+    assert spans_of(storage, ReceiptMaker(Center().receipt_signer), chain.origin) == [(1, 2), (3, 6)]
 
 
 def test_a_head_that_is_behind_gets_the_same_receipt_again_and_a_new_key_signs_a_new_one(storage: Storage) -> None:

@@ -85,7 +85,7 @@ class Database:
                 # A month of copies would fill the memory.
                 old.unlink()
             del self.recorded_backups[:-_BACKUPS_KEPT]
-            self._oracle.backed_up(ids_in(str(backup.file)))
+            self._oracle.backed_up(*ids_in(str(backup.file)))
 
     def restore(self, *, later: bool = False, backups_ago: int = 0) -> bool:
         """Put the newest recorded backup in the database's place, or a later copy; False when there is none.

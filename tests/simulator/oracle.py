@@ -2,7 +2,8 @@
 
 I1  What was accepted is in the database exactly once, or on an intact carrier, unless every carrier was destroyed:
     checked whenever a copy disappears, and at the end.
-I2  What its origin has purged is committed, and in the newest recorded backup: at every purge.
+I2  What its origin has purged is committed, and in the newest recorded backup: at every purge. What a carrier has
+    let go of is committed or held in a recorded backup: whenever a copy disappears.
 I3  Receipts only get newer; no place of a chain is given to two envelopes, and none to what its origin did not seal:
     at every receipt and every envelope.
 I4  A sync mark is a time at which the database committed that very envelope: at every mark, and at the end.
@@ -86,6 +87,9 @@ class Oracle:
         self.commits: dict[bytes, set[int]] = defaultdict(set)
         self.holds: dict[bytes, set[int]] = defaultdict(set)
         self.safe: frozenset[bytes] = frozenset()
+        """What is committed in the newest recorded backup."""
+        self.backed: set[bytes] = set()
+        """What is committed or held in any."""
         self.told_forks: set[Place] = set()
         self.inactive: dict[bytes, int] = {}
         """Origins that the authority has called in, and since when."""
@@ -113,8 +117,8 @@ class Oracle:
     def _kept_as(self, now: Row | None, before: Row) -> bool:
         """Whether an envelope is still there; it may have been purged by the very step that was cut short."""
         if now is None:
-            return not before.own and (before.id in self.commits or before.id in self.holds)
-        return now.has_data or (now.own and now.id in self.safe) or (not now.own and now.id in self.database)
+            return not before.own and before.id in self.backed
+        return now.has_data or (now.own and now.id in self.safe)
 
     def disk_replaced(self, device: str, origin: bytes, *, wholly: bool, destroyed: bool = False) -> None:
         """A device's disk is not what it was, by a declared fault: an older state of it, or gone."""
@@ -155,25 +159,13 @@ class Oracle:
             raise Violation("I1", f"{device} deleted its own {name_of(row)}")
         if not row.has_data:
             return
-        if not self._was_relieved(row):
-            raise Violation("I1", f"{device} gave up {name_of(row)}, which the center never had")
-        if self.is_somewhere(row.id):
-            return
-        if row.id not in self.orphans or not (row.id in self.commits or row.id in self.holds):
-            raise Violation("I1", f"{device} dropped the last copy of {name_of(row)}")
-        # The center had it, and was put back to before that; its origin is destroyed.
-        self.excused.add(row.id)
-
-    def _was_relieved(self, row: Row) -> bool:
-        """Whether the center has had an envelope, or another carries it for its origin. A receipt cannot tell the
-        branches of a forked chain apart for whom nothing leads to them.
-        """
-        return (
-            row.id in self.commits
-            or row.id in self.holds
-            or row.origin in self.twins
-            or any(queue.holds(row.id) and not queue.rows[row.id].own for queue in self.queues.values())
-        )
+        if row.id not in self.backed:
+            raise Violation("I2", f"{device} gave up {name_of(row)}, which no backup of the center holds")
+        if not self.is_somewhere(row.id):
+            if row.id in self.safe:
+                raise Violation("I1", f"{device} dropped the last copy of {name_of(row)}")
+            # The center was put back to before a backup that it had promised to have, by declaration.
+            self.excused.add(row.id)
 
     def _row(self, device: str, truth: QueueTruth, row: Row) -> None:
         before = truth.rows.get(row.id)
@@ -275,9 +267,10 @@ class Oracle:
     def fork_told(self, place: Place) -> None:
         self.told_forks.add(place)
 
-    def backed_up(self, ids: frozenset[bytes]) -> None:
-        """A backup is complete and its watermark recorded: what it holds may be purged from now on."""
-        self.safe = ids
+    def backed_up(self, committed: frozenset[bytes], held: frozenset[bytes]) -> None:
+        """A backup is complete and its watermark recorded: what it has may be purged from now on."""
+        self.safe = committed
+        self.backed |= committed | held
 
     def database_restored(
         self, placed: Sequence[Placed], questionnaires: Sequence[Questionnaire], *, declared_loss: bool = False

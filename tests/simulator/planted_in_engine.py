@@ -90,11 +90,13 @@ def _drop_now(transaction: QueueTransaction, numbers: Sequence[int], _now: int) 
 # Custody and chain.
 
 
-def _judges_every_branch(origin: bytes, span: Span, certain: tuple[int, bytes], transaction: StoreTransaction) -> Any:
-    judged = custody._Judged()
-    place = SequenceRange(origin, span.epoch, span.first, certain[0])
-    judged.vouched.extend(carried.number for carried in transaction.carried(place))
-    return judged
+def _judges_every_branch(
+    self: custody._Judged, receipt: Receipt, span: Span, certain: tuple[int, bytes], transaction: StoreTransaction
+) -> None:
+    place = SequenceRange(receipt.origin, span.epoch, span.first, certain[0])
+    for carried in transaction.carried(place):
+        backed = custody._Backed(receipt.watermark, span).holds(carried.sequence)
+        (self.backed if backed else self.listed).add(carried.number)
 
 
 _CALLS_IT_LONG: Final = 400 * 24 * 3_600_000_000
@@ -174,7 +176,7 @@ ENGINE_BUGS: Final = (
     Bug(
         "relay drops on PUBACK",
         "the broker's word frees a relay of what it carries for another",
-        ("I1",),
+        ("I2",),
         in_place_of(sessions.OutboundSession, "settled", _when_taken(_drop_now, by_center=True)),
         20,
         {**_FORGETFUL, "laptops": 1, "meetings": 0.8, "linked": 0.3, "tablets": 3},
@@ -182,10 +184,26 @@ ENGINE_BUGS: Final = (
     Bug(
         "relay drops every branch of a fork",
         "a receipt for one branch of a forked chain frees a relay of the other one",
-        ("I1",),
-        in_place_of(custody, "_judge", lambda _: _judges_every_branch),
+        ("I2",),
+        in_place_of(custody._Judged, "follow", lambda _: _judges_every_branch),
         60,
         {"images": 1.0, "tablet_rollbacks": 0.5, "laptops": 1, "meetings": 0.8, "linked": 0.5, "tablets": 3},
+    ),
+    Bug(
+        "relay lets go at the commit",
+        "an old receipt frees a relay of what a restored center no longer has",
+        ("I2",),
+        in_place_of(custody._Backed, "holds", lambda _: lambda *_: True),
+        60,
+        {"restores": 0.5, "destroyed": 0.3, "laptops": 1, "meetings": 0.8, "linked": 0.5, "tablets": 3},
+    ),
+    Bug(
+        "rest without end",
+        "a relay keeps for ever what a receipt lists, and a restored center never hears of it",
+        ("I6",),
+        in_place_of(QueueTransaction, "end_rests", lambda _: lambda *_args, **_keywords: None),
+        60,
+        {"restores": 0.5, "destroyed": 0.3, "laptops": 1, "meetings": 0.8, "linked": 0.5, "tablets": 3},
     ),
     Bug(
         "resends never come due",

@@ -35,10 +35,10 @@ def _over_gaps(add: Callable[[Chain, ChainRow], None]) -> object:
         before = self._spans[-1] if self._spans else None
         first = before.last + 1 if before is not None and before.epoch == row.epoch else 1
         for sequence in range(first, row.sequence):
-            previous = self._spans[-1].last_id if sequence > 1 and self._spans else row.previous_id
+            previous = self._spans[-1].id_at(self._spans[-1].last) if sequence > 1 and self._spans else row.previous_id
             filled = sha256(row.id + sequence.to_bytes(8, "big")).digest()
             add(self, replace(row, sequence=sequence, id=filled, previous_id=previous))
-        last = self._spans[-1].last_id if first < row.sequence else row.previous_id
+        last = self._spans[-1].id_at(self._spans[-1].last) if first < row.sequence else row.previous_id
         add(self, replace(row, previous_id=last))
 
     return planted
@@ -50,7 +50,7 @@ def _over_branches(add: Callable[[Chain, ChainRow], None]) -> object:
     def planted(self: Chain, row: ChainRow) -> None:
         for span in self._spans:
             if (span.epoch, span.last) == (row.epoch, row.sequence - 1):
-                row = replace(row, previous_id=span.last_id)
+                row = replace(row, previous_id=span.id_at(span.last))
         add(self, row)
 
     return planted
@@ -75,7 +75,11 @@ def _as_long_as_they_get(begin: Callable[..., None]) -> object:
 
 
 def _without_held(spans: Callable[..., list[Span]]) -> object:
-    return lambda self, **limits: [span for span in spans(self, **limits) if span.status is SpanStatus.COMMITTED]
+    return lambda self, *run_ends: [span for span in spans(self, *run_ends) if span.status is SpanStatus.COMMITTED]
+
+
+def _ends_nowhere_for_carriers(grant: Callable[..., ReceiptGrant]) -> object:
+    return lambda self, origin, now: replace(grant(self, origin, now), run_ends=())
 
 
 def _grants_the_next_number(grant: Callable[..., ReceiptGrant]) -> object:
@@ -150,6 +154,14 @@ RECEIPT_BUGS: Final = (
         in_place_of(Chain, "__init__", _as_long_as_they_get),
         20,
         {"images": 1.0, "queue_rollbacks": 0.4, "questionnaires": 6},
+    ),
+    Bug(
+        "no span ends for carriers",
+        "a relay that has nothing of what followed never hears that the center has what it carries",
+        ("I6",),
+        in_place_of(Issue, "_grant", _ends_nowhere_for_carriers),
+        20,
+        {"laptops": 1, "meetings": 0.8, "linked": 0.5, "tablets": 3},
     ),
     Bug(
         "held not receipted",

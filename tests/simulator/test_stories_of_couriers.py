@@ -3,7 +3,6 @@
 import pytest
 
 from tests.simulator.faults import Fault
-from tests.simulator.oracle import Violation
 from tests.simulator.scenario import Story
 
 
@@ -18,9 +17,11 @@ def test_a_stick_brings_envelopes_to_a_laptop_and_receipts_back() -> None:
         story.opens_vpn("Laptop")
         story.passes(hours=1)
         story.database_has(3)
+        assert len(story.carried("Laptop")) == 3, "no backup has them yet"
+        story.backs_up()
+        story.passes(hours=1)
         assert story.carried("Laptop") == []
         assert story.told("Laptop", "custody_ended") == 1
-        story.backs_up()
         story.carries("red stick", "Laptop", "Aigul")
         assert (story.marked("Aigul"), story.purged("Aigul")) == (3, 3)
         story.ends_well()
@@ -119,8 +120,10 @@ def test_neighbours_relay_over_two_hops_and_receipts_come_back_the_same_way() ->
         story.opens_vpn("Dana")
         story.passes(hours=1)
         story.database_has(3)
-        assert story.carried("Dana") == []
+        assert len(story.carried("Dana")) == 3
         story.backs_up()
+        story.passes(hours=1)
+        assert story.carried("Dana") == []
         story.meet("Dana", "Bolat")
         assert story.carried("Bolat") == []
         story.meet("Bolat", "Aigul")
@@ -159,6 +162,8 @@ def test_a_receipt_of_one_branch_never_ends_the_custody_of_the_other(first: str)
         assert {row.id for row in story.carried("Relay")} == branch | {row.id for row in story.own("Aigul")}
         story.opens_vpn("Aigul")
         story.passes(hours=1)
+        story.backs_up()
+        story.passes(hours=1)
         story.shuts_vpn("Aigul")
         story.database_has(2)
         story.meet("Aigul", "Relay")
@@ -169,11 +174,13 @@ def test_a_receipt_of_one_branch_never_ends_the_custody_of_the_other(first: str)
         story.passes(hours=1)
         story.database_has(4)
         assert [(fork.epoch, fork.sequence) for fork in story.forks()] == [(1, 1), (1, 2)]
+        story.backs_up()
+        story.passes(hours=1)
         assert story.carried("Relay") == []
         story.ends_well()
 
 
-def test_a_receipt_that_ends_elsewhere_ends_no_custody_before_somebody_stands_in() -> None:
+def test_a_receipt_that_ends_elsewhere_ends_no_custody() -> None:
     with Story() as story:
         story.enrols("Aigul", "Relay")
         story.images("Aigul")
@@ -210,12 +217,8 @@ def test_a_relay_that_loses_power_keeps_what_it_has_taken_over() -> None:
         story.ends_well()
 
 
-# What the simulator has found and the engine does not do yet (docs/robustness.md, "Open").
-
-
-@pytest.mark.xfail(raises=Violation, strict=True, reason="carriers let go at the commit, not behind the watermark")
 def test_a_receipt_from_before_a_restore_does_not_take_the_last_copy_from_a_carrier() -> None:
-    """Found by seed 7338 at commit 1c76a7c."""
+    """Found by seed 7338 at commit 1c76a7c: carriers let go at the commit."""
     with Story() as story:
         story.enrols("Aigul", "Bolat")
         story.enrols("Dana", "Erlan", laptop=True)
@@ -240,9 +243,8 @@ def test_a_receipt_from_before_a_restore_does_not_take_the_last_copy_from_a_carr
         story.ends_well()
 
 
-@pytest.mark.xfail(raises=Violation, strict=True, reason="a broker's acknowledgement counts as given to the center")
 def test_a_broker_that_forgets_does_not_cost_the_only_copy_of_a_branch() -> None:
-    """Found by seed 6731 at commit 1c76a7c; the limit that decision 16 names."""
+    """Found by seed 6731 at commit 1c76a7c: a broker's acknowledgement counted as given to the center."""
     with Story() as story:
         story.enrols("Aigul", "Bolat")
         story.fills("Aigul")
@@ -262,4 +264,22 @@ def test_a_broker_that_forgets_does_not_cost_the_only_copy_of_a_branch() -> None
         story.opens_vpn("Aigul")
         story.passes(hours=1)
         assert story.carried("Bolat"), "nobody else has the first branch"
+        story.ends_well()
+
+
+def test_a_relay_is_relieved_although_it_has_nothing_that_follows_what_it_brought() -> None:
+    """The origin went on over its own link, and its chain with it: a span must still end where the relay's run does."""
+    with Story() as story:
+        story.enrols("Aigul", "Bolat")
+        story.fills("Aigul", 3)
+        story.meet("Aigul", "Bolat")
+        story.fills("Aigul", 2)
+        story.opens_vpn("Aigul")
+        story.passes(hours=1)
+        story.opens_vpn("Bolat")
+        story.passes(hours=1)
+        story.backs_up()
+        story.passes(hours=1)
+        assert story.told("Bolat", "custody_ended") == 1
+        assert story.carried("Bolat") == []
         story.ends_well()

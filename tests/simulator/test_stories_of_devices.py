@@ -134,6 +134,8 @@ def test_a_destroyed_tablet_that_had_met_a_neighbour_loses_nothing() -> None:
         story.opens_vpn("Dana")
         story.passes(hours=1)
         story.database_has(3)
+        story.backs_up()
+        story.passes(hours=1)
         assert story.carried("Dana") == []
         story.ends_well()
         assert story.missing("Aigul") == []

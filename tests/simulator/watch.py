@@ -189,10 +189,14 @@ class DatabaseWatch:
         return placed, [Questionnaire(row[1], row[2], row[3], sha256(row[4]).digest()) for row in rows], lost
 
 
-def ids_in(path: str) -> frozenset[bytes]:
-    """Return the ids of what is committed in a copy of the census database."""
+def ids_in(path: str) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """Return the ids of what is committed, and of what is held, in a copy of the census database."""
     connection = sqlite3.connect(path)
     try:
-        return frozenset(row[0] for row in connection.execute("SELECT id FROM envelope WHERE status = 'committed'"))
+        committed, held = (
+            frozenset(row[0] for row in connection.execute("SELECT id FROM envelope WHERE status = ?", (status,)))
+            for status in ("committed", "held")
+        )
+        return committed, held
     finally:
         connection.close()

@@ -286,6 +286,8 @@ class Center:
     envelopes: dict[bytes, Envelope] = field(default_factory=dict)
     commits: dict[bytes, int] = field(default_factory=dict)
     stated: dict[int, tuple[int, int]] = field(default_factory=dict)
+    came_again: set[bytes] = field(default_factory=set)
+    """A carrier may have brought these: each ends a span."""
 
     def take(self, data: bytes) -> None:
         """Commit what a bundle carries; everything must be genuine."""
@@ -300,7 +302,9 @@ class Center:
             elif frame.type is FrameType.ENVELOPE:
                 envelope = parse_envelope(frame.payload)
                 envelope.verify(verifier)
-                if envelope.id not in self.envelopes:
+                if envelope.id in self.envelopes:
+                    self.came_again.add(envelope.id)
+                else:
                     self.envelopes[envelope.id], self.commits[envelope.id] = envelope, self.clock
 
     def back_up(self) -> Center:
@@ -325,7 +329,8 @@ class Center:
         for envelope in self.envelopes.values():
             parent = self.envelopes.get(envelope.previous_id)
             place = (envelope.epoch, envelope.sequence, envelope.previous_id)
-            if parent is not None and parent.epoch == envelope.epoch and place not in child:
+            led_to = parent is not None and parent.epoch == envelope.epoch and parent.id not in self.came_again
+            if led_to and place not in child:
                 child[place] = envelope
             else:
                 starts.append(envelope)

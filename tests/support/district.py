@@ -21,7 +21,7 @@ from sync_protocol.head import parse_head
 from sync_protocol.limits import BUNDLE_BYTES_MAX, MEDIUM_BUNDLE_BYTES_MAX
 from sync_protocol.receipt import Span, sign_receipt
 from sync_protocol.statement import Statement
-from tests.support.device import Center, Device
+from tests.support.device import NOW, Center, Device
 
 Take = Callable[[bytes], None]
 
@@ -233,8 +233,9 @@ def bring(device: Device, key: str, *frames: Frame | Statement) -> None:
     device.step(BundleArrived(key, write_bundle(whole)))
 
 
-def foreign_receipt(device: Device, *spans: Span, serial: int) -> Statement:
-    return sign_receipt(device.authority.receipts, origin=device.id, serial=serial, watermark=0, spans=spans)
+def foreign_receipt(device: Device, *spans: Span, serial: int, watermark: int = NOW) -> Statement:
+    """Return a receipt for another; what `committed` and `held` list is behind its watermark unless that is said."""
+    return sign_receipt(device.authority.receipts, origin=device.id, serial=serial, watermark=watermark, spans=spans)
 
 
 def marked(device: Device) -> int:

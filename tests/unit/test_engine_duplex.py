@@ -90,9 +90,15 @@ def test_a_device_without_a_way_to_the_center_is_served_by_one_that_meets_it(
     district.run()
     center = district.census.centers[a.id]
     assert len(center.questionnaires()) == 30 and len(set(center.questionnaires())) == 30
-    assert marked(a) == 30 and carried(b) == 0
+    assert marked(a) == 30
     assert refusals(devices) == []
-    assert purged(a) == 0, "nothing is backed up yet"
+    assert purged(a) == 0 and carried(b) == 30, "nothing is backed up yet"
+    bundles = district.bundles
+    district.census.back_up()
+    district.publish(a.id)
+    district.run()
+    assert purged(a) == 30 and carried(b) == 0
+    assert district.bundles == bundles + 1, "only the receipt went on"
 
 
 def test_receipts_that_move_the_watermark_reach_an_origin_of_which_nothing_is_carried_any_more(
@@ -101,6 +107,9 @@ def test_receipts_that_move_the_watermark_reach_an_origin_of_which_nothing_is_ca
     a, b, _ = devices
     district = District(*devices)
     fill(a, 3)
+    mailbox = district.mailbox(a)
+    district.run()
+    district.part(mailbox)
     district.mailbox(b)
     keys = district.meet(a, b)
     district.run()

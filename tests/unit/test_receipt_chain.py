@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from central_broker.receipts import Chain
-from central_broker.storage.contract import ChainLink, ChainRow, EnvelopeStatus
+from central_broker.storage.contract import ChainLink, ChainRow, EnvelopeStatus, RunEnd
 from sync_protocol.envelope import NO_ID
 from sync_protocol.limits import RECEIPT_MARKS_MAX
 from sync_protocol.receipt import Mark, SpanStatus, read_receipt, sign_receipt
@@ -14,6 +14,10 @@ from tests.support.center import Center, LinkChain, seed
 
 def row(link: ChainLink, at: int, status: EnvelopeStatus = EnvelopeStatus.COMMITTED) -> ChainRow:
     return ChainRow(link.epoch, link.sequence, link.id, link.previous_id, status, at)
+
+
+def run_end(link: ChainLink) -> RunEnd:
+    return RunEnd(link.origin, link.id, link.epoch, link.sequence)
 
 
 def links(count: int, name: str = "a", epoch: int = 1) -> list[ChainLink]:
@@ -124,3 +128,49 @@ def test_the_first_link_of_a_chain_names_no_other() -> None:
     chain = links(2)
     assert chain[0].previous_id == NO_ID
     assert all(one.id == other.previous_id for one, other in pairwise(chain))
+
+
+# Where carriers' runs end.
+
+
+def test_a_span_ends_with_what_ended_a_carriers_run_and_its_marks_are_divided() -> None:
+    chain = links(6)
+    grown = Chain([row(link, at) for link, at in zip(chain, (10, 10, 10, 20, 20, 30), strict=True)])
+    spans = grown.spans([run_end(chain[4]), run_end(chain[1])])
+    assert [(span.first, span.last, span.last_id) for span in spans] == [
+        (1, 2, chain[1].id),
+        (3, 5, chain[4].id),
+        (6, 6, chain[5].id),
+    ]
+    assert [span.marks for span in spans] == [(Mark(2, 10),), (Mark(1, 10), Mark(2, 20)), (Mark(1, 30),)]
+    assert len(grown.spans()) == 1, "the chain itself goes on"
+
+
+def test_a_run_that_ended_where_a_span_ends_anyway_or_with_what_is_in_no_span_changes_nothing() -> None:
+    chain, other = links(3), links(4, "other branch")
+    whole = Chain([row(link, 10) for link in chain])
+    assert whole.spans([run_end(chain[2]), *map(run_end, other)]) == whole.spans()
+
+
+def test_on_a_fork_the_span_of_the_branch_that_was_brought_ends_and_all_stay_in_order() -> None:
+    trunk = links(2)
+    branches = [[trunk[1]], [trunk[1]]]
+    for number, branch in enumerate(branches):
+        for sequence in range(3, 7):
+            name = seed(f"branch {number} {sequence}")
+            branch.append(ChainLink(trunk[0].origin, name, 1, sequence, branch[-1].id))
+    rows = sorted([*trunk, *branches[0][1:], *branches[1][1:]], key=lambda link: (link.epoch, link.sequence, link.id))
+    chain = Chain([row(link, 10) for link in rows])
+    for branch in branches:
+        spans = chain.spans([run_end(branch[2])])
+        assert len(spans) == 3 and branch[2].id in {span.last_id for span in spans}
+        assert [(span.epoch, span.first) for span in spans] == sorted((span.epoch, span.first) for span in spans)
+
+
+def test_ends_of_runs_get_what_room_the_spans_leave_the_first_of_them_first() -> None:
+    chain = links(9)
+    rows = [row(chain[i], 10) for i in (0, 1, 2, 4, 5, 6, 7, 8)]
+    ends = [run_end(chain[i]) for i in (6, 0, 1)]
+    spans = Chain(rows).spans(ends, spans_max=4)
+    assert [(span.first, span.last) for span in spans] == [(1, 1), (2, 3), (5, 7), (8, 9)]
+    assert len(Chain(rows).spans(ends, spans_max=2)) == 2
