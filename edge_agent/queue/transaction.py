@@ -60,15 +60,15 @@ class QueueTransaction:
         self._connection.execute("INSERT INTO chain VALUES (?, ?, ?)", (epoch, reason, now))
 
     def epochs(self) -> Sequence[ChainPosition]:
-        rows = self._connection.execute("SELECT epoch FROM chain ORDER BY epoch").fetchall()
-        return [self._position_of(epoch) for (epoch,) in rows]
-
-    def _position_of(self, epoch: int) -> ChainPosition:
-        row = self._connection.execute(
-            "SELECT sequence, id FROM envelope WHERE own = 1 AND epoch = ? ORDER BY sequence DESC LIMIT 1",
-            (epoch,),
-        ).fetchone()
-        return ChainPosition(epoch, 0, NO_ID) if row is None else ChainPosition(epoch, row[0], row[1])
+        rows = self._connection.execute(
+            "SELECT chain.epoch, last.sequence, last.id FROM chain LEFT JOIN envelope AS last ON last.number = "
+            "(SELECT number FROM envelope WHERE own = 1 AND epoch = chain.epoch ORDER BY sequence DESC LIMIT 1) "
+            "ORDER BY chain.epoch"
+        )
+        return [
+            ChainPosition(epoch, 0, NO_ID) if sequence is None else ChainPosition(epoch, sequence, envelope_id)
+            for epoch, sequence, envelope_id in rows
+        ]
 
     def accepted_before(self, key: bytes) -> Accepted | None:
         row = self._connection.execute(
@@ -198,8 +198,15 @@ class QueueTransaction:
         )
 
     def end_rests(self, now: int, *, longest: int) -> None:
-        self._connection.execute("UPDATE envelope SET rests_since = NULL WHERE rests_since <= ?", (now - longest,))
-        self._connection.execute("UPDATE envelope SET rests_since = NULL WHERE rests_since > ?", (now,))
+        first, last = self._connection.execute(
+            "SELECT (SELECT rests_since FROM envelope WHERE rests_since IS NOT NULL ORDER BY rests_since LIMIT 1), "
+            "(SELECT rests_since FROM envelope WHERE rests_since IS NOT NULL ORDER BY rests_since DESC LIMIT 1)"
+        ).fetchone()
+        # Asked at every step, and nearly always for nothing.
+        if first is not None and (first <= now - longest or last > now):
+            self._connection.execute(
+                "UPDATE envelope SET rests_since = NULL WHERE rests_since <= ? OR rests_since > ?", (now - longest, now)
+            )
 
     # Statements and heads.
 
