@@ -43,16 +43,20 @@ class Arrivals:
         self._beliefs = beliefs
         self._settings = settings
 
-    def take(self, frames: Sequence[Frame], carrier: bytes, transaction: StoreTransaction, now: int) -> Arrived:
-        """Take what is genuine and new; tell what was refused, and why."""
+    def take(
+        self, frames: Sequence[Frame], carrier: bytes, transaction: StoreTransaction, now: int, *, takes_over: bool
+    ) -> Arrived:
+        """Take what is genuine and new; tell what was refused, and why. Without `takes_over`, others' envelopes are
+        left where they are.
+        """
         arrived = Arrived()
         bytes_max = self._settings.foreign_bytes_max
-        custody = Custody(transaction, carrier=carrier, bytes_max=bytes_max, now=now)
+        custody = Custody(transaction, carrier=carrier, bytes_max=bytes_max, now=now) if takes_over else None
         for frame in frames:
             try:
                 if frame.type is FrameType.STATEMENT:
                     effects, new = self._take_statement(frame.payload, transaction, now)
-                    if new:
+                    if new and custody is not None:
                         custody.forget(parse_statement(frame.payload).subject)
                 elif frame.type is FrameType.HEAD:
                     effects, new = [], self._take_head(frame.payload, transaction)
@@ -85,7 +89,11 @@ class Arrivals:
             return [Notice("statement_stale", fields)], False
         if receipt is not None:
             return apply_receipt(receipt, transaction, self._identity, now), True
-        if source.kind in (statement.KEY_CERTIFICATE, statement.RECIPIENT_KEY):
+        own_certificate = (statement.DEVICE_CERTIFICATE, self._identity.device)
+        if source.kind in (statement.KEY_CERTIFICATE, statement.RECIPIENT_KEY) or own_certificate == (
+            source.kind,
+            source.subject,
+        ):
             self._beliefs.refresh(transaction)
         fields = {"kind": source.kind, "subject": source.subject, "serial": source.serial}
         return [Notice("statement_taken", fields)], True
@@ -102,14 +110,18 @@ class Arrivals:
             answer_heads(receipt, transaction)
         return True
 
-    def _take_envelope(self, data: bytes, custody: Custody, transaction: StoreTransaction, now: int) -> list[Effect]:
+    def _take_envelope(
+        self, data: bytes, custody: Custody | None, transaction: StoreTransaction, now: int
+    ) -> list[Effect]:
         envelope = parse_envelope(data)
+        if custody is None and envelope.origin != self._identity.device:
+            return []
         envelope.verify(origin_certificate(transaction, envelope.origin).verifier)
         if envelope.sequence >= _SEQUENCE_LIMIT:
             return []
         if envelope.origin == self._identity.device:
             return self._recognise_own(envelope.epoch, envelope.sequence, envelope.id, transaction, now)
-        return custody.take(envelope)
+        return [] if custody is None else custody.take(envelope)
 
     def _recognise_own(
         self, epoch: int, sequence: int, envelope_id: bytes, transaction: StoreTransaction, now: int

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edge_agent.engine.effects import Effect, Level, Notice
-from edge_agent.engine.store import SequenceRange, StoreTransaction
+from edge_agent.engine.store import EnvelopeStanding, SequenceRange, StoreTransaction
 from sync_protocol import statement
 from sync_protocol.envelope import Envelope, parse_envelope
 from sync_protocol.receipt import Receipt, Span, SpanStatus, read_receipt
@@ -75,11 +75,42 @@ class Custody:
         if envelope.origin not in self._receipts:
             self._receipts[envelope.origin] = kept_receipt(envelope.origin, self._transaction)
         receipt = self._receipts[envelope.origin]
-        place = (envelope.epoch, envelope.sequence)
-        for span in () if receipt is None else receipt.spans:
-            if (span.epoch, span.last) == place and span.last_id == envelope.id:
-                return receipt, span
-        return receipt, None
+        return receipt, None if receipt is None else span_ending_in(receipt, envelope)
+
+
+def released(envelopes: Iterable[Envelope], transaction: StoreTransaction) -> frozenset[bytes]:
+    """Return the ids of those envelopes that this device need not leave on a medium any more.
+
+    What a receipt lists, this device keeps until a backup has it; what is not here any more counts only if the newest
+    receipt vouches for it behind the watermark: a queue that was put back to an older state has not got it either.
+    """
+    found: set[bytes] = set()
+    led_to: dict[bytes, Span] = {}
+    receipts: dict[bytes, Receipt | None] = {}
+    for envelope in sorted(envelopes, key=lambda one: (one.origin, one.epoch, one.sequence), reverse=True):
+        if envelope.origin not in receipts:
+            receipts[envelope.origin] = kept_receipt(envelope.origin, transaction)
+        standing = transaction.standing_of(envelope.id)
+        if standing is EnvelopeStanding.LISTED:
+            found.add(envelope.id)
+        receipt = receipts[envelope.origin]
+        span = None if receipt is None else span_ending_in(receipt, envelope) or led_to.get(envelope.id)
+        if receipt is None or span is None:
+            continue
+        if envelope.sequence > span.first:
+            led_to[envelope.previous_id] = span
+        if standing is EnvelopeStanding.UNKNOWN and _Backed(receipt.watermark, span).holds(envelope.sequence):
+            found.add(envelope.id)
+    return frozenset(found)
+
+
+def span_ending_in(receipt: Receipt, envelope: Envelope) -> Span | None:
+    """Return the span whose last id is the envelope's."""
+    place = (envelope.epoch, envelope.sequence)
+    for span in receipt.spans:
+        if (span.epoch, span.last) == place and span.last_id == envelope.id:
+            return span
+    return None
 
 
 def kept_receipt(origin: bytes, transaction: StoreTransaction) -> Receipt | None:

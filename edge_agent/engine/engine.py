@@ -30,6 +30,7 @@ from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol.bundle import read_bundle
 from sync_protocol.errors import ProtocolError
+from sync_protocol.identity import Role
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
 
 
@@ -124,7 +125,8 @@ class Engine:
             contents = read_bundle(data, MEDIUM_BUNDLE_BYTES_MAX)
         except ProtocolError as error:
             return [Notice("arrival_refused", {"reason": error.fault.value, "carrier": carrier}, Level.WARNING)]
-        arrived = self._arrivals.take(contents.frames, carrier, transaction, now)
+        takes_over = POLICIES[session.link.shape].tablets_take_over or self._beliefs.role is Role.COLLECTION_POINT
+        arrived = self._arrivals.take(contents.frames, carrier, transaction, now, takes_over=takes_over)
         effects = arrived.effects
         for other in self._sessions.values():
             if other is not session:

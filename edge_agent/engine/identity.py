@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol import statement
 from sync_protocol.errors import Fault, ProtocolError
-from sync_protocol.identity import DeviceCertificate, Trust, read_device_certificate, read_recipient_key
+from sync_protocol.identity import DeviceCertificate, Role, Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import Recipient, Signer
 from sync_protocol.statement import Statement, parse_statement
 
@@ -22,14 +22,16 @@ class DeviceIdentity:
 
 
 class Beliefs:
-    """The trust and recipient key that follow from the stored statements.
+    """The trust, the recipient key and the device's own role that follow from the stored statements.
 
     A cache: everything in it can be read again from the store, and `refresh` does.
     """
 
     def __init__(self, identity: DeviceIdentity) -> None:
+        self._device = identity.device
         self._trust = Trust(identity.root_public_key)
         self._recipient: Recipient | None = None
+        self._role = Role.TABLET
 
     @property
     def trust(self) -> Trust:
@@ -40,8 +42,13 @@ class Beliefs:
         """The center's newest key, or None before the first provisioning."""
         return self._recipient
 
+    @property
+    def role(self) -> Role:
+        """What the device is certified as; a tablet until it is told."""
+        return self._role
+
     def refresh(self, transaction: StoreTransaction) -> None:
-        """Draw both anew from the store."""
+        """Draw everything anew from the store."""
         trust = Trust(self._trust.root_public_key)
         for data in transaction.statements(statement.KEY_CERTIFICATE):
             trust = trust.learn(parse_statement(data))
@@ -49,6 +56,8 @@ class Beliefs:
         keys = [parse_statement(data) for data in transaction.statements(statement.RECIPIENT_KEY)]
         newest = max(keys, key=lambda key: key.serial, default=None)
         self._recipient = None if newest is None else read_recipient_key(newest)
+        own = transaction.statement(statement.DEVICE_CERTIFICATE, self._device)
+        self._role = Role.TABLET if own is None else read_device_certificate(parse_statement(own)).role
 
     def check(self, source: Statement) -> None:
         """Raise ProtocolError unless the statement is genuine and reads well where its kind is known here."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sync_protocol.identity import CENTER
+from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
 
 
 class LinkShape(Enum):
@@ -29,7 +30,8 @@ class Link:
 
     `key` names it within the process and is never used again. `far_end` is the 16-byte name of the device or medium
     there, or CENTER. `remembered` is False when the far end has forgotten what it took over before (a broker's lost
-    session).
+    session). `holds` are the ids of the envelopes that were found there, intact, whoever left them; None when nobody
+    has looked.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Link:
     bundles_in_flight_max: int
     bundle_bytes_max: int
     remembered: bool = True
+    holds: frozenset[bytes] | None = None
 
 
 def center_mailbox(key: str, *, bundles_in_flight_max: int, bundle_bytes_max: int, remembered: bool) -> Link:
@@ -51,4 +54,29 @@ def center_mailbox(key: str, *, bundles_in_flight_max: int, bundle_bytes_max: in
         bundles_in_flight_max=bundles_in_flight_max,
         bundle_bytes_max=bundle_bytes_max,
         remembered=remembered,
+    )
+
+
+def medium_reading(key: str, medium: bytes) -> Link:
+    """Return the link of the first half of a visit: what is on a medium arrives, and nothing leaves yet."""
+    return Link(
+        key=key,
+        shape=LinkShape.DEAD_DROP,
+        far_end=medium,
+        reaches_center=False,
+        bundles_in_flight_max=0,
+        bundle_bytes_max=MEDIUM_BUNDLE_BYTES_MAX,
+    )
+
+
+def medium_writing(key: str, medium: bytes, holds: frozenset[bytes], *, bundle_bytes_max: int) -> Link:
+    """Return the link of the second half: what it lacks is left, one file at a time."""
+    return Link(
+        key=key,
+        shape=LinkShape.DEAD_DROP,
+        far_end=medium,
+        reaches_center=False,
+        bundles_in_flight_max=1,
+        bundle_bytes_max=bundle_bytes_max,
+        holds=holds,
     )

@@ -5,7 +5,8 @@ the link goes down.
 
 | event | what a session does |
 |---|---|
-| started | makes due what a session before left unanswered, or all if the far end forgot us; asks for receipts
+| started | makes due what a session before left unanswered, or all if the far end forgot us, or all that it was
+found not to hold; asks for receipts
 (mailbox), or lets all statements wait to be left (dead drop, duplex); states the heads; fills its window |
 | settled, taken | lets those envelopes rest for the receipt wait, or for the custody wait where taking is keeping;
 sizes the next bundle; fills its window |
@@ -72,15 +73,24 @@ class Policy:
     """Statements, and others' heads as they come, are for whoever is there; bundles vouch for what is in them."""
     taking_is_keeping: bool
     """What was taken is on the far end's disk, so there is little reason to say it again to the same one."""
+    tablets_take_over: bool
+    """Others' envelopes that come in are taken over by everybody; otherwise by collection points only."""
 
 
 POLICIES: Mapping[LinkShape, Policy] = {
     # The center knows its own statements, and a broker's word is no custody.
-    LinkShape.MAILBOX: Policy(asks_for_receipts=True, leaves_statements=False, taking_is_keeping=False),
+    LinkShape.MAILBOX: Policy(
+        asks_for_receipts=True, leaves_statements=False, taking_is_keeping=False, tablets_take_over=True
+    ),
     # Whoever finds the medium may be from another district, so it carries what everybody should know.
-    LinkShape.DEAD_DROP: Policy(asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True),
+    # A medium passes through many tablets, and a collection point is where it goes.
+    LinkShape.DEAD_DROP: Policy(
+        asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True, tablets_take_over=False
+    ),
     # The other end runs a session of its own: what it has for us comes as bundles that arrive.
-    LinkShape.DUPLEX: Policy(asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True),
+    LinkShape.DUPLEX: Policy(
+        asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True, tablets_take_over=True
+    ),
 }
 
 
@@ -131,7 +141,11 @@ class OutboundSession:
         effects: list[Effect] = []
         # The session before may have been dropped without a word, when the store failed.
         transaction.forget_attempts(now, self._link.far_end)
-        if not self._link.remembered:
+        if self._link.holds is not None:
+            transaction.forget_dispatches(self._link.far_end)
+            wait = self._pacing.taken_wait(1, keeping=True)
+            transaction.note_found(self._link.far_end, self._link.holds, now=now, next_at=now + wait)
+        elif not self._link.remembered:
             again = transaction.forget_dispatches(self._link.far_end)
             if again:
                 effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from edge_agent.engine.effects import Accepted
@@ -46,6 +47,17 @@ class CarriedEnvelope:
     id: bytes
     sequence: int
     data: bytes
+
+
+class EnvelopeStanding(Enum):
+    """What a store knows of one envelope."""
+
+    UNKNOWN = "unknown"
+    """It is not here, and may never have been."""
+    OPEN = "open"
+    """It is kept, and no receipt lists it."""
+    LISTED = "listed"
+    """The newest receipt lists it: an own one is marked, another's rests; its bytes may be purged."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,10 @@ class StoreTransaction(Protocol):
         """Return the id of the envelope at this place, purged ones included; the first stored where a chain has
         forked.
         """
+        ...
+
+    def standing_of(self, envelope_id: bytes) -> EnvelopeStanding:
+        """Return what is known here of an envelope."""
         ...
 
     def foreign_origins(self) -> frozenset[bytes]:
@@ -192,6 +208,10 @@ class StoreTransaction(Protocol):
 
     def note_sent(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         """Record an attempt that is under way."""
+        ...
+
+    def note_found(self, destination: bytes, ids: Iterable[bytes], *, now: int, next_at: int) -> None:
+        """Record that a destination was found to have these envelopes; ids that are not kept here are passed over."""
         ...
 
     def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from edge_agent.engine.effects import Accepted
 from edge_agent.engine.events import ChainPosition
-from edge_agent.engine.store import CarriedEnvelope, SequenceRange, StoredEnvelope, StoreFault
+from edge_agent.engine.store import CarriedEnvelope, EnvelopeStanding, SequenceRange, StoredEnvelope, StoreFault
 from sync_protocol.bundle import frame_bytes
 from sync_protocol.envelope import NO_ID, Envelope
 from sync_protocol.head import Head
@@ -111,6 +111,14 @@ class QueueTransaction:
             (origin, epoch, sequence),
         ).fetchone()
         return None if row is None else bytes(row[0])
+
+    def standing_of(self, envelope_id: bytes) -> EnvelopeStanding:
+        row = self._connection.execute(
+            "SELECT status IS NOT NULL OR rests_since IS NOT NULL FROM envelope WHERE id = ?", (envelope_id,)
+        ).fetchone()
+        if row is None:
+            return EnvelopeStanding.UNKNOWN
+        return EnvelopeStanding.LISTED if row[0] else EnvelopeStanding.OPEN
 
     def foreign_origins(self) -> frozenset[bytes]:
         rows = self._connection.execute("SELECT DISTINCT origin FROM envelope WHERE own = 0 AND data IS NOT NULL")
@@ -282,6 +290,13 @@ class QueueTransaction:
             "ON CONFLICT (envelope, destination) DO UPDATE SET attempts = attempts + 1, sent_at = excluded.sent_at, "
             "next_at = excluded.next_at, answered_at = NULL",
             [(number, destination, now, next_at) for number in numbers],
+        )
+
+    def note_found(self, destination: bytes, ids: Iterable[bytes], *, now: int, next_at: int) -> None:
+        self._connection.executemany(
+            "INSERT INTO dispatch (envelope, destination, attempts, sent_at, next_at, answered_at) "
+            f"SELECT number, ?, 1, ?, ?, ? FROM envelope WHERE id = ? AND {_OPEN}",
+            [(destination, now, next_at, now, envelope_id) for envelope_id in ids],
         )
 
     def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:

@@ -80,11 +80,11 @@ class Authority:
     def withdraw(self, key: SigningKey, serial: int = 2) -> Statement:
         return certify_key(self.root, public_key=key.public_bytes, usage=Usage.NONE, serial=serial)
 
-    def certify(self, signer: SigningKey, name: str) -> Statement:
+    def certify(self, signer: SigningKey, name: str, role: Role = Role.TABLET) -> Statement:
         return certify_device(
             self.issuer,
             public_key=signer.public_bytes,
-            role=Role.TABLET,
+            role=role,
             standing=Standing.ACTIVE,
             issued_at=NOW,
             name=name,
@@ -121,11 +121,12 @@ class Device:
     wrap_mirror: Callable[[FileHeadMirror], HeadMirror] = lambda mirror: mirror
     now: int = NOW
     disk: Disk = SYSTEM_DISK
+    role: Role = Role.TABLET
 
     def __post_init__(self) -> None:
         self.signer = SigningKey(seed(f"device {self.name}"))
         self.id = device_name(self.signer.public_bytes)
-        self.certificate = self.authority.certify(self.signer, self.name)
+        self.certificate = self.authority.certify(self.signer, self.name, self.role)
         self.effects: list[Effect] = []
         self.requests = count(1)
         self.links = count(1)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from edge_agent.engine.effects import Effect, Follow, Notice, Send
 from edge_agent.engine.events import BundleArrived, Event, LinkDown, LinkUp, Settled, TimePassed
-from edge_agent.engine.links import Link, LinkShape, center_mailbox
+from edge_agent.engine.links import Link, LinkShape, center_mailbox, medium_reading, medium_writing
 from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.head import parse_head
@@ -104,12 +104,14 @@ class District:
 
     def plug_in(self, device: Device, medium: Medium, *, window: int = 1) -> str:
         """Let a device read a medium whole, in order, and then leave what is due; the caller runs and pulls it."""
-        key = self._key()
-        there = list(medium.files)
+        reading, key = self._key(), self._key()
+        self.step(device, LinkUp(medium_reading(reading, medium.id)))
+        for file in medium.files:
+            self.step(device, BundleArrived(reading, file))
+        self.step(device, LinkDown(reading))
         self.takers[key] = medium.files.append
-        self.step(device, LinkUp(Link(key, LinkShape.DEAD_DROP, medium.id, False, window, MEDIUM_BUNDLE_BYTES_MAX)))
-        for file in there:
-            self.step(device, BundleArrived(key, file))
+        link = medium_writing(key, medium.id, ids_in(*medium.files), bundle_bytes_max=MEDIUM_BUNDLE_BYTES_MAX)
+        self.step(device, LinkUp(replace(link, bundles_in_flight_max=window)))
         return key
 
     def part(self, *keys: str) -> None:
@@ -193,6 +195,12 @@ class District:
         retained = [self.census.newest[one] for one in sorted(follow.origins - before) if one in self.census.newest]
         for statement in retained:
             self.step(device, BundleArrived(follow.link_key, write_bundle([_frame(statement)])))
+
+
+def ids_in(*bundles: bytes) -> frozenset[bytes]:
+    """Return the ids of the envelopes in bundles that are intact."""
+    frames = [frame for data in bundles for frame in read_bundle(data, MEDIUM_BUNDLE_BYTES_MAX).frames]
+    return frozenset(parse_envelope(frame.payload).id for frame in frames if frame.type is FrameType.ENVELOPE)
 
 
 def _frame(statement: Statement) -> Frame:

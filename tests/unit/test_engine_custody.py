@@ -7,6 +7,7 @@ import pytest
 from edge_agent.engine.events import LinkDown
 from sync_protocol.bundle import Frame, FrameType
 from sync_protocol.envelope import seal_envelope
+from sync_protocol.identity import Role
 from tests.support.device import (
     DAY,
     HOUR,
@@ -36,7 +37,8 @@ AUTHORITY = Authority()
 @pytest.fixture
 def devices() -> Iterator[tuple[Device, Device, Device]]:
     with memory_folder() as folder:
-        a, b, c = (Device(folder / name, AUTHORITY, name=name).start() for name in ("a", "b", "c"))
+        roles = {"a": Role.TABLET, "b": Role.COLLECTION_POINT, "c": Role.TABLET}
+        a, b, c = (Device(folder / name, AUTHORITY, name=name, role=role).start() for name, role in roles.items())
         yield (a, b, c)
         for device in (a, b, c):
             device.stop()

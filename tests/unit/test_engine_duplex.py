@@ -13,6 +13,7 @@ from edge_agent.engine.store import Store, StoreFault, StoreTransaction
 from edge_agent.queue.store import QueueStore
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.head import sign_head
+from sync_protocol.identity import Role
 from sync_protocol.statement import DEVICE_CERTIFICATE, sign_statement
 from tests.support.device import (
     DAY,
@@ -69,7 +70,11 @@ def devices(failing: set[str]) -> Iterator[tuple[Device, Device, Device]]:
         return FailingStore(store, failing)
 
     with memory_folder() as folder:
-        made = [Device(folder / name, AUTHORITY, name=name, wrap_store=wrap).start() for name in ("a", "b", "c")]
+        roles = {"a": Role.TABLET, "b": Role.COLLECTION_POINT, "c": Role.COLLECTION_POINT}
+        made = [
+            Device(folder / name, AUTHORITY, name=name, wrap_store=wrap, role=role).start()
+            for name, role in roles.items()
+        ]
         yield (made[0], made[1], made[2])
         for device in made:
             device.stop()
