@@ -75,10 +75,25 @@ class Custody:
         if envelope.origin not in self._receipts:
             self._receipts[envelope.origin] = kept_receipt(envelope.origin, self._transaction)
         receipt = self._receipts[envelope.origin]
-        return receipt, None if receipt is None else span_ending_in(receipt, envelope)
+        return receipt, None if receipt is None else span_ending_in(receipt, ChainPlace.of(envelope))
 
 
-def released(envelopes: Iterable[Envelope], transaction: StoreTransaction) -> frozenset[bytes]:
+@dataclass(frozen=True)
+class ChainPlace:
+    """Where an envelope belongs, by its own word, without its bytes."""
+
+    origin: bytes
+    epoch: int
+    sequence: int
+    id: bytes
+    previous_id: bytes
+
+    @staticmethod
+    def of(envelope: Envelope) -> ChainPlace:
+        return ChainPlace(envelope.origin, envelope.epoch, envelope.sequence, envelope.id, envelope.previous_id)
+
+
+def released(envelopes: Iterable[ChainPlace], transaction: StoreTransaction) -> frozenset[bytes]:
     """Return the ids of those envelopes that this device need not leave on a medium any more.
 
     What a receipt lists, this device keeps until a backup has it; what is not here any more counts only if the newest
@@ -104,7 +119,7 @@ def released(envelopes: Iterable[Envelope], transaction: StoreTransaction) -> fr
     return frozenset(found)
 
 
-def span_ending_in(receipt: Receipt, envelope: Envelope) -> Span | None:
+def span_ending_in(receipt: Receipt, envelope: ChainPlace) -> Span | None:
     """Return the span whose last id is the envelope's."""
     place = (envelope.epoch, envelope.sequence)
     for span in receipt.spans:

@@ -1,10 +1,10 @@
-"""What a visit to a medium means to the engine: who takes over, what is left again, what need not lie there any more."""
+"""What a visit to a medium means to the engine: who takes over, what is left again, what may be taken away."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from edge_agent.engine.custody import released
+from edge_agent.engine.custody import ChainPlace, released
 from edge_agent.engine.events import BundleArrived, LinkDown, LinkUp, Settled
 from edge_agent.engine.links import medium_reading, medium_writing
 from sync_protocol.bundle import write_bundle
@@ -102,14 +102,14 @@ def test_own_envelopes_are_released_once_a_receipt_lists_them(tablet: Device) ->
     key = meet_by_hand(tablet, tablet)
     assert tablet.store is not None
     with tablet.store.transaction() as transaction:
-        assert released(envelopes, transaction) == frozenset()
+        assert released(map(ChainPlace.of, envelopes), transaction) == frozenset()
     bring(tablet, key, foreign_receipt(tablet, committed(1, 1, 2, envelopes[1].id), serial=1, watermark=0))
     with tablet.store.transaction() as transaction:
-        assert released(envelopes, transaction) == {envelopes[0].id, envelopes[1].id}
+        assert released(map(ChainPlace.of, envelopes), transaction) == {envelopes[0].id, envelopes[1].id}
     bring(tablet, key, foreign_receipt(tablet, committed(1, 1, 3, envelopes[2].id), serial=2))
     assert len(tablet.rows("id", "own = 1 AND data IS NULL")) == 3
     with tablet.store.transaction() as transaction:
-        assert released(envelopes, transaction) == {envelope.id for envelope in envelopes}
+        assert released(map(ChainPlace.of, envelopes), transaction) == {envelope.id for envelope in envelopes}
 
 
 @pytest.mark.parametrize(("watermark", "free"), [(NOW - 1, 0), (NOW, 3)])
@@ -123,8 +123,8 @@ def test_what_is_not_here_is_released_only_by_a_receipt_that_vouches_for_it_behi
     bring(laptop, key, tablet.certificate, newest)
     assert laptop.store is not None
     with laptop.store.transaction() as transaction:
-        assert released(envelopes, transaction) == {envelope.id for envelope in envelopes[:free]}
-        assert released(envelopes[:2], transaction) == frozenset(), "nothing leads to these"
+        assert released(map(ChainPlace.of, envelopes), transaction) == {envelope.id for envelope in envelopes[:free]}
+        assert released(map(ChainPlace.of, envelopes[:2]), transaction) == frozenset(), "nothing leads to these"
 
 
 def test_carried_envelopes_are_released_while_they_rest_and_not_before(tablet: Device, laptop: Device) -> None:
@@ -134,10 +134,10 @@ def test_carried_envelopes_are_released_while_they_rest_and_not_before(tablet: D
     bring(laptop, key, tablet.certificate, *data_of(tablet, 1, 2))
     assert laptop.store is not None
     with laptop.store.transaction() as transaction:
-        assert released(envelopes, transaction) == frozenset()
+        assert released(map(ChainPlace.of, envelopes), transaction) == frozenset()
     bring(laptop, key, foreign_receipt(tablet, committed(1, 1, 2, envelopes[1].id), serial=1, watermark=0))
     with laptop.store.transaction() as transaction:
-        assert released(envelopes, transaction) == {envelope.id for envelope in envelopes}
+        assert released(map(ChainPlace.of, envelopes), transaction) == {envelope.id for envelope in envelopes}
 
 
 def test_what_a_tablet_leaves_a_collection_point_takes_and_the_receipt_comes_back_on_the_same_stick(

@@ -1,0 +1,471 @@
+"""A visit to a medium, from its mounting to "safe to remove", as one line of actions. Sans-I/O.
+
+    who is it ── read everything ── (wait for receipts) ── leave what is due ── tidy up ── sync, unmount
+                                                                                                │
+                     safe to remove ── power off ── unmount ── read back what was left ── mount again
+
+`visit` is a generator: it yields what is to be done next and is sent the result; whoever drives it does the work on a
+thread, on a simulated stick, or with a fault at any step. A `VolumeFault` that an action meets is thrown in where it
+was yielded. Nothing that a visit says or forgets can lose an envelope: a medium's word never frees anybody's copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import sha256
+from typing import Any, Final, Generic, TypeVar
+
+from edge_agent.engine.custody import ChainPlace
+from edge_agent.engine.links import Link, medium_reading, medium_writing
+from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, VolumeFault
+from sync_protocol.bundle import FrameType, read_bundle
+from sync_protocol.envelope import parse_envelope
+from sync_protocol.errors import ProtocolError
+from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
+
+Result = TypeVar("Result")
+
+BUNDLE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""One file: a slow stick writes it within seconds, so that one that is pulled out early still has complete ones."""
+
+_NUMBER_MAX: Final = 99_999
+
+
+@dataclass(frozen=True)
+class Action(Generic[Result]):
+    """Something to be done for a visit; its result is of the type in brackets."""
+
+
+@dataclass(frozen=True)
+class Identify(Action[bytes | None]):
+    """Read who the medium says it is."""
+
+
+@dataclass(frozen=True)
+class Judge(Action["Verdict"]):
+    """Judge by the authority's word whether it is one of ours."""
+
+    identity: bytes
+
+
+@dataclass(frozen=True)
+class ListFiles(Action[Listing]):
+    """List what lies there."""
+
+
+@dataclass(frozen=True)
+class Read(Action[bytes]):
+    """Read one file."""
+
+    file: BundleFile
+
+
+@dataclass(frozen=True)
+class OpenLink(Action[None]):
+    """Tell the engine of a link."""
+
+    link: Link
+
+
+@dataclass(frozen=True)
+class Arrive(Action[None]):
+    """Hand bytes to the engine over the open link; done when they are recorded."""
+
+    link_key: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class NextBundle(Action["Bundle | None"]):
+    """Ask what the engine wants left next; None when nothing is due."""
+
+    link_key: str
+
+
+@dataclass(frozen=True)
+class Settle(Action[None]):
+    """Tell the engine what became of a bundle."""
+
+    link_key: str
+    token: int
+    taken: bool
+
+
+@dataclass(frozen=True)
+class CloseLink(Action[None]):
+    """Tell the engine that the link is gone."""
+
+    link_key: str
+
+
+@dataclass(frozen=True)
+class AwaitReceipts(Action[None]):
+    """Wait a while, with the medium in place, for the center's word on these envelopes, where there is a way to it."""
+
+    ids: frozenset[bytes]
+
+
+@dataclass(frozen=True)
+class FindReleased(Action[frozenset[bytes]]):
+    """Ask which of these envelopes need not lie on a medium any more (`custody.released`)."""
+
+    places: Sequence[ChainPlace]
+
+
+@dataclass(frozen=True)
+class Write(Action[BundleFile]):
+    """Leave a file."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Remove(Action[None]):
+    """Take one of our own files away."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Sync(Action[None]):
+    """Let everything reach the medium."""
+
+
+@dataclass(frozen=True)
+class Unmount(Action[None]):
+    """Unmount; raises VolumeFault when the mount had to be left to itself."""
+
+
+@dataclass(frozen=True)
+class MountAgain(Action[None]):
+    """Mount once more, for reading: from the medium, not from memory."""
+
+
+@dataclass(frozen=True)
+class PowerOff(Action[None]):
+    """Let the drive rest, where it can."""
+
+
+@dataclass(frozen=True)
+class Tell(Action[None]):
+    """Let people see how far it is."""
+
+    stage: Stage
+    progress: Progress
+
+
+class Stage(Enum):
+    """What a visit is doing."""
+
+    READING = "reading"
+    WAITING = "waiting for receipts"
+    WRITING = "writing"
+    CHECKING = "checking"
+
+
+class LeftAlone(Enum):
+    """Why a medium was not touched."""
+
+    UNKNOWN = "it is not enrolled"
+    FOREIGN = "who enrolled it has no right to"
+    DAMAGED = "its identity cannot be read"
+    NOT_ACTIVE = "it was called in"
+    EXPIRED = "its time is over"
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """One of ours. `number` is what is written on it."""
+
+    medium: bytes
+    number: str
+    holder: str
+
+
+Verdict = Enrolled | LeftAlone
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What the engine wants left; `token` names it in `Settle`."""
+
+    token: int
+    data: bytes
+
+
+@dataclass
+class Progress:
+    """Counts of one visit, growing."""
+
+    files_found: int = 0
+    files_read: int = 0
+    envelopes_read: int = 0
+    damaged: list[BundleFile] = field(default_factory=list)
+    foreign_names: int = 0
+    files_written: int = 0
+    bytes_written: int = 0
+    envelopes_written: int = 0
+    files_removed: int = 0
+    files_checked: int = 0
+
+
+class Ending(Enum):
+    """How a visit ended, for those who hold the medium."""
+
+    SAFE = "safe to remove"
+    FULL = "safe to remove, and full: not everything found room"
+    READ_ONLY = "safe to remove, read only: nothing could be left on it"
+    LEFT_ALONE = "not touched"
+    GONE = "pulled out too early"
+    UNREADABLE = "it fails: take another one"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a visit. `medium` is None before it was known; `detail` is for a log."""
+
+    ending: Ending
+    medium: Enrolled | None
+    progress: Progress
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who visits, and under which names: `nonce` (16 hex digits) is drawn for this visit, `device` is the folder."""
+
+    device: str
+    nonce: str
+    link_key: str
+
+
+Steps = Generator[Action[Any], Any, Result]
+
+
+def do(action: Action[Result]) -> Steps[Result]:
+    """Yield one action and return its result."""
+    result: Result = yield action
+    return result
+
+
+def visit(visitor: Visitor) -> Steps[Outcome]:
+    """Visit a mounted medium. It is unmounted in the end, however it ends."""
+    walk = _Visit(visitor)
+    try:
+        ending = yield from walk.run()
+    except VolumeFault as fault:
+        yield from walk.give_up()
+        return Outcome(_ENDINGS[fault.kind], walk.medium, walk.progress, str(fault))
+    return Outcome(ending, walk.medium, walk.progress, walk.detail)
+
+
+_ENDINGS: Final = {
+    FaultKind.GONE: Ending.GONE,
+    FaultKind.FULL: Ending.UNREADABLE,
+    FaultKind.READ_ONLY: Ending.UNREADABLE,
+    FaultKind.UNREADABLE: Ending.UNREADABLE,
+}
+"""For faults where none is expected: a full or read-only medium is met where it is written to, and nowhere else."""
+
+
+@dataclass
+class _OwnFile:
+    name: str
+    places: tuple[ChainPlace, ...]
+    is_intact: bool
+
+
+class _Visit:
+    def __init__(self, visitor: Visitor) -> None:
+        self._visitor = visitor
+        self._open: str | None = None
+        self._own: list[_OwnFile] = []
+        self._found: dict[bytes, ChainPlace] = {}
+        self._written: list[tuple[BundleFile, bytes]] = []
+        self._is_mounted = True
+        self.medium: Enrolled | None = None
+        self.progress = Progress()
+        self.detail = ""
+
+    def run(self) -> Steps[Ending]:
+        identity = yield from do(Identify())
+        verdict: Verdict = LeftAlone.UNKNOWN
+        if identity is not None:
+            verdict = yield from do(Judge(identity))
+        if isinstance(verdict, LeftAlone):
+            self.detail = verdict.value
+            yield from self._unmount()
+            return Ending.LEFT_ALONE
+        self.medium = verdict
+        yield from self._read(verdict.medium)
+        if self._found:
+            yield from self._tell(Stage.WAITING)
+            yield from do(AwaitReceipts(frozenset(self._found)))
+        ending = yield from self._leave(verdict.medium)
+        yield from self._check()
+        yield from do(PowerOff())
+        return ending
+
+    def give_up(self) -> Steps[None]:
+        """Leave nothing behind: neither a link nor a mount."""
+        yield from self._close_link()
+        try:
+            yield from self._unmount()
+        except VolumeFault as fault:
+            self.detail = str(fault)
+
+    # Reading.
+
+    def _read(self, medium: bytes) -> Steps[None]:
+        listing = yield from do(ListFiles())
+        self.progress.files_found = len(listing.files)
+        self.progress.foreign_names = listing.foreign
+        if not listing.is_whole:
+            self.detail = "there is more on it than is looked at in one visit"
+        yield from self._tell(Stage.READING)
+        key = yield from self._open_link(medium_reading(f"{self._visitor.link_key}-reading", medium))
+        for file in listing.files:
+            try:
+                data = yield from do(Read(file))
+            except VolumeFault as fault:
+                if fault.kind is not FaultKind.UNREADABLE:
+                    raise
+                self.progress.damaged.append(file)
+                continue
+            yield from self._take(key, file, data)
+        yield from self._close_link()
+        # What was being written when the medium was pulled out is written anew.
+        for part in listing.parts:
+            yield from self._remove(part)
+
+    def _take(self, key: str, file: BundleFile, data: bytes) -> Steps[None]:
+        places, is_intact = _places_in(data)
+        self.progress.files_read += 1
+        self.progress.envelopes_read += len(places)
+        if not is_intact:
+            self.progress.damaged.append(file)
+        if file.device == self._visitor.device:
+            self._own.append(_OwnFile(file.name, places, is_intact))
+        self._found.update((place.id, place) for place in places)
+        yield from do(Arrive(key, data))
+        yield from self._tell(Stage.READING)
+
+    # Writing.
+
+    def _leave(self, medium: bytes) -> Steps[Ending]:
+        link = medium_writing(
+            f"{self._visitor.link_key}-writing", medium, frozenset(self._found), bundle_bytes_max=BUNDLE_BYTES_MAX
+        )
+        key = yield from self._open_link(link)
+        ending = Ending.SAFE
+        while len(self._written) < _NUMBER_MAX:
+            bundle = yield from do(NextBundle(key))
+            if bundle is None:
+                break
+            refused = yield from self._write(bundle)
+            if refused is FaultKind.FULL and (yield from self._tidy_up()):
+                refused = yield from self._write(bundle)
+            yield from do(Settle(key, bundle.token, taken=refused is None))
+            if refused is not None:
+                ending = Ending.FULL if refused is FaultKind.FULL else Ending.READ_ONLY
+                break
+        yield from self._close_link()
+        if ending is not Ending.READ_ONLY:
+            yield from self._tidy_up()
+            yield from do(Sync())
+        return ending
+
+    def _write(self, bundle: Bundle) -> Steps[FaultKind | None]:
+        """Leave a file; return why not, where that is no failure of the medium."""
+        name = f"{self._visitor.nonce}-{len(self._written):05d}.CNS"
+        try:
+            file = yield from do(Write(name, bundle.data))
+        except VolumeFault as fault:
+            if fault.kind is FaultKind.READ_ONLY and not self._written:
+                return fault.kind
+            if fault.kind is not FaultKind.FULL:
+                raise
+            yield from do(Remove(f"{name}.PART"))
+            return fault.kind
+        self._written.append((file, sha256(bundle.data).digest()))
+        self.progress.files_written += 1
+        self.progress.bytes_written += len(bundle.data)
+        self.progress.envelopes_written += len(_places_in(bundle.data)[0])
+        yield from self._tell(Stage.WRITING)
+        return None
+
+    def _tidy_up(self) -> Steps[bool]:
+        """Take our own files away of which nothing is needed any more; say whether there were any."""
+        places = list({place.id: place for own in self._own for place in own.places}.values())
+        released = yield from do(FindReleased(places))
+        done = [own for own in self._own if all(place.id in released for place in own.places)]
+        for own in done:
+            yield from self._remove(own.name)
+            self._own.remove(own)
+        return bool(done)
+
+    def _remove(self, name: str) -> Steps[None]:
+        try:
+            yield from do(Remove(name))
+        except VolumeFault as fault:
+            if fault.kind is not FaultKind.READ_ONLY:
+                raise
+            return
+        self.progress.files_removed += 1
+
+    # Checking.
+
+    def _check(self) -> Steps[None]:
+        """Read back what was left, from the medium itself; raises VolumeFault when it is not what was written."""
+        yield from self._unmount()
+        if not self._written:
+            return
+        yield from self._tell(Stage.CHECKING)
+        yield from do(MountAgain())
+        self._is_mounted = True
+        for file, digest in self._written:
+            data = yield from do(Read(file))
+            if sha256(data).digest() != digest:
+                raise VolumeFault(FaultKind.UNREADABLE, f"{file.name} does not read as it was written")
+            self.progress.files_checked += 1
+            yield from self._tell(Stage.CHECKING)
+        yield from self._unmount()
+
+    # Small steps.
+
+    def _open_link(self, link: Link) -> Steps[str]:
+        self._open = link.key
+        yield from do(OpenLink(link))
+        return link.key
+
+    def _close_link(self) -> Steps[None]:
+        if self._open is not None:
+            key, self._open = self._open, None
+            yield from do(CloseLink(key))
+
+    def _unmount(self) -> Steps[None]:
+        if self._is_mounted:
+            self._is_mounted = False
+            yield from do(Unmount())
+
+    def _tell(self, stage: Stage) -> Steps[None]:
+        yield from do(Tell(stage, self.progress))
+
+
+def _places_in(data: bytes) -> tuple[tuple[ChainPlace, ...], bool]:
+    """Return where the envelopes of a bundle belong, and whether the bundle is intact."""
+    try:
+        contents = read_bundle(data, MEDIUM_BUNDLE_BYTES_MAX)
+    except ProtocolError:
+        return (), False
+    places = []
+    for frame in contents.frames:
+        if frame.type is FrameType.ENVELOPE:
+            try:
+                places.append(ChainPlace.of(parse_envelope(frame.payload)))
+            except ProtocolError:
+                continue
+    return tuple(places), contents.intact
