@@ -21,6 +21,7 @@ CENTER: Final = bytes(NAME_BYTES)
 
 _KEY_CERTIFICATE: Final = struct.Struct(">B3s32s")
 _DEVICE_PREFIX: Final = struct.Struct(">32sBB2sQB")
+_EVERY_USAGE: Final = Usage.CERTIFICATES | Usage.RECEIPTS | Usage.CONTENT | Usage.MEDIA
 
 
 class Role(IntEnum):
@@ -31,7 +32,10 @@ class Role(IntEnum):
 
 
 class Standing(IntEnum):
-    """What the authority says of a device; only an active one's data are committed without a look."""
+    """What the authority says of a device or medium.
+
+    Only an active device's data are committed without a look; only to an active medium do devices write.
+    """
 
     ACTIVE = 1
     RETURNED = 2
@@ -72,11 +76,14 @@ def device_name(public_key: bytes) -> bytes:
 
 def check_device_name(name: str) -> None:
     """Raise ProtocolError (bad_field) unless people can read this name and a certificate can hold it."""
+    check_printable("a device's name", name, DEVICE_NAME_BYTES_MAX)
+
+
+def check_printable(what: str, text: str, bytes_max: int) -> None:
+    """Raise ProtocolError (bad_field) unless the text is 1 to `bytes_max` bytes of printable UTF-8."""
     # Printable first: what is not may not even have an encoding (lone surrogates).
-    if not name.isprintable() or not 1 <= len(name.encode()) <= DEVICE_NAME_BYTES_MAX:
-        raise ProtocolError(
-            Fault.BAD_FIELD, f"a device's name has 1 to {DEVICE_NAME_BYTES_MAX} bytes of printable text"
-        )
+    if not text.isprintable() or not 1 <= len(text.encode()) <= bytes_max:
+        raise ProtocolError(Fault.BAD_FIELD, f"{what} has 1 to {bytes_max} bytes of printable text")
 
 
 def signer_name(public_key: bytes) -> bytes:
@@ -107,7 +114,7 @@ class Trust:
             source.verify(VerifyingKey(self.root_public_key))
             return
         key = self.keys.get(source.signer)
-        if key is None or source.usage_needed not in key.usage:
+        if key is None or not source.may_be_signed_by(key.usage):
             raise ProtocolError(
                 Fault.UNTRUSTED_SIGNER, f"signer {source.signer.hex()} is not certified for this kind of statement"
             )
@@ -142,7 +149,7 @@ def _read_key_certificate(source: Statement) -> tuple[Usage, bytes]:
     if len(source.body) != _KEY_CERTIFICATE.size:
         raise ProtocolError(Fault.BAD_FIELD, "a key certificate's body has another length")
     usage, zeros, public_key = _KEY_CERTIFICATE.unpack(source.body)
-    if any(zeros) or usage > (Usage.CERTIFICATES | Usage.RECEIPTS | Usage.CONTENT):
+    if any(zeros) or usage > _EVERY_USAGE:
         raise ProtocolError(Fault.BAD_FIELD, "the fields of the key certificate do not go together")
     if signer_name(public_key) != source.subject:
         raise ProtocolError(Fault.BAD_FIELD, "the key certificate's subject is another key")

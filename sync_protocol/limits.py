@@ -45,5 +45,14 @@ RECEIPT_MARKS_MAX: Final = 8_000
 DEVICE_NAME_BYTES_MAX: Final = 64
 """One line of an operator's table."""
 
+MEDIUM_TEXT_BYTES_MAX: Final = 64
+"""Number and holder of a medium: each fits one line of an operator's table, and a label."""
+
+MEDIUM_IDENTITY_BYTES_MAX: Final = 64 * KIBIBYTE
+"""Two certificates take half a kilobyte; read whole from a medium that may be hostile."""
+
+DELEGATED_SERIAL_MAX: Final = (1 << 32) - 1
+"""Of medium certificates by a key that may sign nothing else; the authority's serials are greater: its word stays."""
+
 JSON_DEPTH_MAX: Final = 64
 """A household questionnaire needs five levels; databases and parsers recurse on it."""

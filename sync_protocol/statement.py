@@ -12,7 +12,7 @@ from sync_protocol.domains import name_of
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.keys import SIGNATURE_BYTES, Signer, Verifier
 from sync_protocol.layout import pack
-from sync_protocol.limits import STATEMENT_BODY_BYTES_MAX
+from sync_protocol.limits import DELEGATED_SERIAL_MAX, STATEMENT_BODY_BYTES_MAX
 
 MAGIC: Final = b"CNSS"
 VERSION: Final = 1
@@ -22,6 +22,7 @@ RECEIPT: Final = 1
 DEVICE_CERTIFICATE: Final = 2
 KEY_CERTIFICATE: Final = 3
 RECIPIENT_KEY: Final = 4
+MEDIUM_CERTIFICATE: Final = 5
 _IDENTITY_LAST: Final = 31
 KIND_LAST: Final = 63
 """Kinds from 32 on are content (forms, lists)."""
@@ -34,6 +35,7 @@ class Usage(IntFlag):
     CERTIFICATES = 1
     RECEIPTS = 2
     CONTENT = 4
+    MEDIA = 8
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,18 @@ class Statement:
     serial: int
     body: bytes
 
-    @property
-    def usage_needed(self) -> Usage:
-        """The usage that the signer must be certified for; NONE for a key certificate, which only the root signs."""
-        if self.kind == RECEIPT:
-            return Usage.RECEIPTS
+    def may_be_signed_by(self, usage: Usage) -> bool:
+        """Tell whether a key certified for this may sign it; never of a key certificate, which only the root signs."""
         if self.kind == KEY_CERTIFICATE:
-            return Usage.NONE
-        return Usage.CERTIFICATES if self.kind <= _IDENTITY_LAST else Usage.CONTENT
+            return False
+        if self.kind == RECEIPT:
+            return Usage.RECEIPTS in usage
+        if self.kind > _IDENTITY_LAST:
+            return Usage.CONTENT in usage
+        if Usage.CERTIFICATES in usage:
+            return True
+        # Below every serial of the authority: a stolen collection point cannot take back what the authority says.
+        return self.kind == MEDIUM_CERTIFICATE and Usage.MEDIA in usage and self.serial <= DELEGATED_SERIAL_MAX
 
     def verify(self, key: Verifier) -> None:
         """Raise ProtocolError (bad_signature) unless the holder of `key` signed this; says nothing of its right to."""

@@ -9,6 +9,7 @@ from sync_protocol.envelope import NO_ID, Envelope, seal_envelope
 from sync_protocol.head import Head, sign_head
 from sync_protocol.identity import Role, Standing, Trust, certify_device, certify_key, device_name
 from sync_protocol.keys import RecipientPrivateKey, SigningKey, VerifyingKey
+from sync_protocol.medium import certify_medium, write_medium_identity
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from sync_protocol.statement import Statement, Usage
 
@@ -22,6 +23,7 @@ def signing_key(name: str) -> SigningKey:
 ROOT, ISSUER, RECEIPTS, TABLET = (signing_key(name) for name in ("root", "issuer", "receipts", "tablet"))
 CENTER = RecipientPrivateKey(sha256(b"example center").digest())
 ORIGIN = device_name(TABLET.public_bytes)
+MEDIUM = sha256(b"example medium").digest()[:16]
 TABLET_VERIFIER = VerifyingKey(TABLET.public_bytes)
 
 
@@ -80,6 +82,30 @@ def device_certificate(name: str = "планшет 17") -> Statement:
 
 def key_certificate(key: SigningKey = ISSUER, usage: Usage = Usage.CERTIFICATES, serial: int = 1) -> Statement:
     return certify_key(ROOT, public_key=key.public_bytes, usage=usage, serial=serial)
+
+
+def medium_certificate(
+    signer: SigningKey = ISSUER,
+    *,
+    serial: int = 1 << 32,
+    standing: Standing = Standing.ACTIVE,
+    medium: bytes = MEDIUM,
+    expires_at: int = 0,
+) -> Statement:
+    return certify_medium(
+        signer,
+        medium=medium,
+        number="СКО-0017",
+        holder="Ахметова А. С.",
+        standing=standing,
+        issued_at=TIME,
+        expires_at=expires_at,
+        serial=serial,
+    )
+
+
+def medium_identity() -> bytes:
+    return write_medium_identity([key_certificate()], medium_certificate())
 
 
 def trust() -> Trust:

@@ -19,6 +19,7 @@ from sync_protocol.errors import ProtocolError
 from sync_protocol.head import parse_head
 from sync_protocol.identity import Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import RecipientPrivateKey, VerifyingKey
+from sync_protocol.medium import read_medium_certificate, read_medium_identity
 from sync_protocol.receipt import read_receipt
 from sync_protocol.records import EnrolmentRequest, Provisioning, check_request, decode_record
 from sync_protocol.statement import Statement, parse_statement
@@ -33,7 +34,7 @@ CENTER = RecipientPrivateKey(bytes.fromhex(INDEX["recipient"]["seed"]))
 
 def _trust() -> Trust:
     trust = Trust(bytes.fromhex(INDEX["signers"]["root"]["public_key"]))
-    for name in ("certificates", "receipts", "content"):
+    for name in ("certificates", "receipts", "content", "media"):
         trust = trust.learn(parse_statement((VECTORS / f"valid/key_for_{name}.bin").read_bytes()))
     return trust
 
@@ -144,6 +145,28 @@ def _read_recipient_key(data: bytes) -> Values:
     return fields
 
 
+def _read_medium_certificate(data: bytes) -> Values:
+    statement, fields = _checked(data)
+    medium = read_medium_certificate(statement)
+    return fields | {
+        "number": medium.number,
+        "holder": medium.holder,
+        "standing": medium.standing.value,
+        "issued_at": medium.issued_at,
+        "expires_at": medium.expires_at,
+    }
+
+
+def _read_medium_identity(data: bytes) -> Values:
+    identity = read_medium_identity(data)
+    root = Trust(bytes.fromhex(INDEX["signers"]["root"]["public_key"]))
+    identity.learn_keys(root).check(identity.certificate)
+    return {
+        "keys": [sha256(key.data).hexdigest() for key in identity.keys],
+        "certificate": sha256(identity.certificate.data).hexdigest(),
+    }
+
+
 def _read_bundle(data: bytes) -> Values:
     contents = read_bundle(data)
     assert contents.intact
@@ -176,6 +199,8 @@ READERS: dict[str, Callable[[bytes], Values]] = {
     "device_certificate": _read_device_certificate,
     "key_certificate": _read_key_certificate,
     "recipient_key": _read_recipient_key,
+    "medium_certificate": _read_medium_certificate,
+    "medium_identity": _read_medium_identity,
     "bundle": _read_bundle,
     "enrolment_request": _read_request,
     "provisioning": _read_provisioning,

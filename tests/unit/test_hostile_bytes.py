@@ -18,6 +18,7 @@ from sync_protocol.errors import ProtocolError
 from sync_protocol.head import parse_head
 from sync_protocol.identity import read_device_certificate
 from sync_protocol.keys import SIGNATURE_BYTES
+from sync_protocol.medium import read_medium_certificate, read_medium_identity
 from sync_protocol.receipt import read_receipt
 from sync_protocol.statement import parse_statement
 from tests.support import protocol_examples as examples
@@ -54,6 +55,12 @@ def _read_device_certificate(data: bytes) -> None:
     read_device_certificate(statement)
 
 
+def _read_medium_certificate(data: bytes) -> None:
+    statement = parse_statement(data)
+    examples.trust().check(statement)
+    read_medium_certificate(statement)
+
+
 def _read_key_certificate(data: bytes) -> None:
     examples.trust().learn(parse_statement(data))
 
@@ -63,6 +70,7 @@ SIGNED = [
     pytest.param(_read_head, lambda: examples.head().data, id="head"),
     pytest.param(_read_receipt, lambda: examples.receipt().data, id="receipt"),
     pytest.param(_read_device_certificate, lambda: examples.device_certificate().data, id="device certificate"),
+    pytest.param(_read_medium_certificate, lambda: examples.medium_certificate().data, id="medium certificate"),
     pytest.param(_read_key_certificate, lambda: examples.key_certificate(serial=2).data, id="key certificate"),
 ]
 
@@ -94,6 +102,11 @@ def test_no_truncation_and_no_extension_of_something_signed_verifies(read: Reade
             lambda: examples.device_certificate().data,
             id="device certificate",
         ),
+        pytest.param(
+            lambda data: read_medium_certificate(parse_statement(data)),
+            lambda: examples.medium_certificate().data,
+            id="medium certificate",
+        ),
     ],
 )
 def test_body_readers_raise_nothing_else_even_where_no_signature_guards_them(
@@ -104,6 +117,21 @@ def test_body_readers_raise_nothing_else_even_where_no_signature_guards_them(
             parse(changed)
         except ProtocolError:
             continue
+
+
+def test_identity_of_a_medium_with_one_bit_flipped_names_the_same_medium_or_none() -> None:
+    data = examples.medium_identity()
+    certificate = examples.medium_certificate().data
+    refused = 0
+    for _, changed in _flips(data):
+        try:
+            identity = read_medium_identity(changed)
+        except ProtocolError:
+            refused += 1
+            continue
+        assert identity.certificate.data == certificate
+    # Damage of the certificate's own frame costs the identity, damage beside it does not.
+    assert refused == 8 * (len(certificate) + 32)
 
 
 def test_no_bit_flip_of_header_or_ciphertext_opens_though_signed_anew() -> None:

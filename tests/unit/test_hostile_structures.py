@@ -6,6 +6,7 @@ Memory is measured with tracemalloc and work by counting hashed bytes: neither d
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import struct
 import tracemalloc
@@ -29,9 +30,11 @@ from sync_protocol.keys import RecipientPublicKey, VerifyingKey
 from sync_protocol.limits import (
     BUNDLE_BYTES_MAX,
     ENVELOPE_BYTES_MAX,
+    MEDIUM_IDENTITY_BYTES_MAX,
     PART_BYTES_MAX,
     STATEMENT_BODY_BYTES_MAX,
 )
+from sync_protocol.medium import certify_medium, read_medium_certificate, read_medium_identity
 from sync_protocol.receipt import read_receipt
 from sync_protocol.records import RECORD_BYTES_MAX, EnrolmentRequest, Provisioning, check_request, decode_record
 from sync_protocol.statement import Statement, parse_statement, sign_statement
@@ -59,6 +62,11 @@ READERS: dict[str, tuple[Reader, bytes]] = {
         lambda data: read_device_certificate(parse_statement(data)),
         examples.device_certificate().data,
     ),
+    "medium certificate": (
+        lambda data: read_medium_certificate(parse_statement(data)),
+        examples.medium_certificate().data,
+    ),
+    "medium identity": (read_medium_identity, examples.medium_identity()),
     "key certificate": (lambda data: examples.trust().learn(parse_statement(data)), examples.key_certificate().data),
     "recipient key": (
         lambda data: read_recipient_key(parse_statement(data)),
@@ -129,9 +137,28 @@ def test_lying_fields_raise_only_the_declared_error(name: str, draws: st.DataObj
 @given(kind=st.integers(0, 255), body=st.binary(max_size=400))
 def test_statement_of_any_kind_with_any_body_raises_only_the_declared_error(kind: int, body: bytes) -> None:
     statement = Statement(b"", kind, examples.ORIGIN, examples.ORIGIN, 1, body)
-    for read in (read_receipt, read_device_certificate, read_recipient_key, examples.trust().learn):
+    for read in (
+        read_receipt,
+        read_device_certificate,
+        read_recipient_key,
+        read_medium_certificate,
+        examples.trust().learn,
+    ):
         with pytest.raises(ProtocolError):
             read(statement)
+
+
+@settings(max_examples=300, deadline=None)
+@given(body=st.binary(max_size=200), texts=st.lists(st.binary(max_size=70), max_size=3))
+def test_medium_certificate_of_any_body_is_read_back_the_same_or_refused(body: bytes, texts: list[bytes]) -> None:
+    body = body[:20].ljust(20, b"\0") + b"".join(bytes((len(text),)) + text for text in texts)
+    statement = Statement(b"", 5, examples.ORIGIN, examples.MEDIUM, 7, body)
+    try:
+        read = read_medium_certificate(statement)
+    except ProtocolError:
+        return
+    again = certify_medium(examples.ISSUER, **dataclasses.asdict(read))
+    assert again.body == body
 
 
 @settings(max_examples=300, deadline=None)
@@ -185,6 +212,12 @@ def _frames(count: int) -> bytes:
     return write_bundle([Frame(FrameType.HEAD, b"")] * count)
 
 
+def _identity_of_many() -> bytes:
+    key, one = examples.key_certificate().data, examples.medium_certificate().data
+    frames = [Frame(FrameType.STATEMENT, key)] * 300 + [Frame(FrameType.STATEMENT, one)]
+    return write_bundle(frames)
+
+
 def _unknown_frames(count: int) -> bytes:
     return bundle.BUNDLE_HEADER + bundle._write_frame(99, b"")[0] * count
 
@@ -193,6 +226,7 @@ def _unknown_frames(count: int) -> bytes:
     ("read", "data", "times"),
     [
         pytest.param(parse_envelope, bytes(ENVELOPE_BYTES_MAX), 2, id="envelope"),
+        pytest.param(read_medium_identity, _identity_of_many(), 12, id="identity of many keys"),
         pytest.param(decode_content, bytes(ENVELOPE_BYTES_MAX), 3, id="content"),
         pytest.param(lambda data: read_receipt(parse_statement(data)), _receipt_of_most_marks(), 30, id="marks"),
         pytest.param(read_bundle, _frames(8000), 8, id="bundle of empty frames"),
@@ -217,6 +251,7 @@ def test_reader_never_needs_more_than_a_small_multiple_of_its_input(read: Reader
     ("read", "data"),
     [
         (parse_envelope, bytes(ENVELOPE_BYTES_MAX + 1)),
+        (read_medium_identity, bytes(MEDIUM_IDENTITY_BYTES_MAX + 1)),
         (read_bundle, bytes(BUNDLE_BYTES_MAX + 1)),
         (lambda data: decode_record(data, Provisioning), bytes(RECORD_BYTES_MAX + 1)),
         (parse_statement, examples.receipt().data[:48] + struct.pack(">I", STATEMENT_BODY_BYTES_MAX + 1) + bytes(99)),

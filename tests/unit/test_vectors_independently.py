@@ -219,7 +219,9 @@ def _statement_body(vector: Values) -> bytes:
     assert data[:5] == b"CNSS\1"
     assert data[5] == expected["kind"]
     assert data[6:8] == bytes(2)
-    signer = _SIGNER_OF_KIND[data[5]]
+    signer = _SIGNER_OF_KIND.get(data[5]) or next(
+        name for name in ("issuer", "media") if SIGNERS[name]["name"].hex() == expected["signer"]
+    )
     assert data[8:24] == SIGNERS[signer]["name"]
     assert data[8:24].hex() == expected["signer"]
     assert data[24:40].hex() == expected["subject"]
@@ -260,6 +262,34 @@ def test_device_certificate_body(vector: Values) -> None:
 def test_recipient_key_body(vector: Values) -> None:
     assert _statement_body(vector) == _XWing(SEED).public_key
     assert vector["expect"]["subject"] == INDEX["recipient"]["name"]
+
+
+@pytest.mark.parametrize("vector", _valid("medium_certificate"))
+def test_medium_certificate_body(vector: Values) -> None:
+    body, expected = _statement_body(vector), vector["expect"]
+    assert (body[0], body[1:4]) == (expected["standing"], bytes(3))
+    assert (_number(body[4:12]), _number(body[12:20])) == (expected["issued_at"], expected["expires_at"])
+    holder_at = 21 + body[20]
+    assert body[21:holder_at].decode() == expected["number"]
+    assert body[holder_at + 1 :].decode() == expected["holder"]
+    assert body[holder_at] == len(body) - holder_at - 1
+    by_collection_point = expected["signer"] == SIGNERS["media"]["name"].hex()
+    assert by_collection_point == (expected["serial"] < 1 << 32)
+
+
+def test_medium_identity_is_a_bundle_of_the_keys_and_the_certificate() -> None:
+    for vector in _valid("medium_identity"):
+        (one,) = vector.values
+        data, expected = _data(one), one["expect"]
+        payloads, offset = [], 8
+        while offset + 16 <= len(data):
+            length = _number(data[offset + 8 : offset + 12])
+            payloads.append(data[offset + 16 : offset + 16 + length])
+            offset += 32 + length
+        digests = [sha256(payload).hexdigest() for payload in payloads if payload.startswith(b"CNSS")]
+        assert digests == [*expected["keys"], expected["certificate"]]
+        assert data.startswith(b"CNSB\1\0\0\0")
+        assert len(data) <= 65_536
 
 
 @pytest.mark.parametrize("vector", _valid("receipt"))

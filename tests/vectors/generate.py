@@ -1,7 +1,8 @@
 """Writes the golden vectors. Run by hand, and only when SPEC.md changes: `python -m tests.vectors.generate`.
 
 Sealing is random, so every run makes other envelopes; the files are frozen so that a change of the code
-cannot change what it is checked against.
+cannot change what it is checked against. `python -m tests.vectors.generate signed` writes only keys, certificates
+and media, which come out the same in every run, and leaves all other files as they are.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import sys
 import zlib
 from dataclasses import asdict
 from hashlib import sha256
@@ -33,6 +35,7 @@ from sync_protocol.identity import (
     signer_name,
 )
 from sync_protocol.keys import SEALING_OVERHEAD_BYTES, RecipientPrivateKey, SigningKey
+from sync_protocol.medium import certify_medium, write_medium_identity
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from sync_protocol.records import Provisioning, encode_record, sign_request
 from sync_protocol.statement import Statement, Usage, sign_statement
@@ -47,11 +50,11 @@ def _seed(name: str) -> bytes:
     return sha256(b"golden vector key " + name.encode()).digest()
 
 
-TABLET, POINT, ROOT, ISSUER, RECEIPTS, CONTENT = (
-    SigningKey(_seed(name)) for name in ("tablet", "point", "root", "issuer", "receipts", "content")
-)
+SIGNERS = ("tablet", "point", "root", "issuer", "receipts", "content", "media")
+TABLET, POINT, ROOT, ISSUER, RECEIPTS, CONTENT, MEDIA = (SigningKey(_seed(name)) for name in SIGNERS)
 CENTER = RecipientPrivateKey(_seed("center"))
 ORIGIN = device_name(TABLET.public_bytes)
+MEDIUM = sha256(b"golden vector medium").digest()[:16]
 
 HOUSEHOLD = (
     b'{"questionnaire":{"region":3,"district":12,"household":7},"housing":{"h01_type":1,"h05_rooms":3},'
@@ -65,21 +68,26 @@ LONG = b'{"photograph":"' + b"".join(b"%07d," % (number % 500) for number in ran
 class Writer:
     """Collects vectors: one file each, and the index."""
 
-    def __init__(self) -> None:
-        self.valid: list[Expected] = []
-        self.malformed: list[Expected] = []
+    def __init__(self, *, anew: bool = True) -> None:
+        self.valid: dict[str, Expected] = {}
+        self.malformed: dict[str, Expected] = {}
+        if not anew:
+            index = json.loads((HERE / "index.json").read_text(encoding="utf-8"))
+            self.valid = {one["name"]: one for one in index["valid"]}
+            self.malformed = {one["name"]: one for one in index["malformed"]}
+            return
         for folder in ("valid", "malformed"):
             shutil.rmtree(HERE / folder, ignore_errors=True)
             (HERE / folder).mkdir()
 
     def accept(self, name: str, reader: str, data: bytes, **expected: object) -> None:
-        self.valid.append(self._write("valid", name, reader, data) | {"expect": expected})
+        self.valid[name] = self._write("valid", name, reader, data) | {"expect": expected}
 
     def refuse(self, name: str, reader: str, data: bytes, fault: str) -> None:
-        self.malformed.append(self._write("malformed", name, reader, data) | {"fault": fault})
+        self.malformed[name] = self._write("malformed", name, reader, data) | {"fault": fault}
 
     def salvage(self, name: str, data: bytes, **expected: object) -> None:
-        self.malformed.append(self._write("malformed", name, "bundle", data) | {"expect": expected})
+        self.malformed[name] = self._write("malformed", name, "bundle", data) | {"expect": expected}
 
     @staticmethod
     def _write(folder: str, name: str, reader: str, data: bytes) -> Expected:
@@ -90,7 +98,7 @@ class Writer:
     def close(self) -> None:
         signers = {
             name: {"seed": _seed(name).hex(), "public_key": SigningKey(_seed(name)).public_bytes.hex()}
-            for name in ("tablet", "point", "root", "issuer", "receipts", "content")
+            for name in SIGNERS
         }
         for name, key in signers.items():
             naming = device_name if name in {"tablet", "point"} else signer_name
@@ -104,8 +112,8 @@ class Writer:
             "dictionary": "dictionary.bin",
             "signers": signers,
             "recipient": center,
-            "valid": self.valid,
-            "malformed": self.malformed,
+            "valid": list(self.valid.values()),
+            "malformed": list(self.malformed.values()),
         }
         (HERE / "dictionary.bin").write_bytes(dictionary.CURRENT)
         text = json.dumps(index, indent=1, ensure_ascii=False)
@@ -465,7 +473,7 @@ def refuse_identity(writer: Writer) -> None:
         ("key_by_issuer", _raw_statement(ISSUER, 3, issuer, good), "untrusted_signer"),
         ("key_in_head_domain", _raw_statement(ROOT, 3, issuer, good, domain=domains.HEAD), "bad_signature"),
         ("key_subject_is_another", _raw_statement(ROOT, 3, bytes(16), good), "bad_field"),
-        ("key_usage_unknown", _raw_statement(ROOT, 3, issuer, b"\x08" + good[1:]), "bad_field"),
+        ("key_usage_unknown", _raw_statement(ROOT, 3, issuer, b"\x10" + good[1:]), "bad_field"),
         ("key_reserved_bytes", _raw_statement(ROOT, 3, issuer, b"\1\0\0\1" + good[4:]), "bad_field"),
         ("key_body_too_long", _raw_statement(ROOT, 3, issuer, good + b"\0"), "bad_field"),
         (
@@ -509,6 +517,107 @@ def refuse_identity(writer: Writer) -> None:
     ):
         subject = CENTER.name if "subject" in name else name_of(domains.RECIPIENT, body)
         writer.refuse(name, "recipient_key", _raw_statement(ISSUER, 4, subject, body), "bad_field")
+
+
+def write_media(writer: Writer) -> None:
+    """Write certificates of media by the authority and by a collection point, and the files that bring them."""
+    delegation = certify_key(ROOT, public_key=MEDIA.public_bytes, usage=Usage.MEDIA, serial=1)
+    writer.accept("key_for_media", "key_certificate", delegation.data, usage=8, **_statement_fields(delegation))
+    issuer = certify_key(ROOT, public_key=ISSUER.public_bytes, usage=Usage.CERTIFICATES, serial=1)
+    certificates: dict[str, Statement] = {}
+    for name, signer, number, holder, standing, expires_at, serial in (
+        ("medium", ISSUER, "СКО-0017", "Ахметова А. С.", Standing.ACTIVE, 0, 1 << 32),
+        ("medium_lost", ISSUER, "x" * 64, "y" * 64, Standing.LOST, TIME + 1, (1 << 64) - 1),
+        ("medium_by_collection_point", MEDIA, "7", "Иванов", Standing.ACTIVE, (1 << 64) - 1, (1 << 32) - 1),
+    ):
+        certificate = certify_medium(
+            signer,
+            medium=MEDIUM,
+            number=number,
+            holder=holder,
+            standing=standing,
+            issued_at=TIME,
+            expires_at=expires_at,
+            serial=serial,
+        )
+        certificates[name] = certificate
+        writer.accept(
+            name,
+            "medium_certificate",
+            certificate.data,
+            number=number,
+            holder=holder,
+            standing=standing.value,
+            issued_at=TIME,
+            expires_at=expires_at,
+            **_statement_fields(certificate),
+        )
+    whole = write_medium_identity([issuer], certificates["medium"])
+    delegated = write_medium_identity([delegation], certificates["medium_by_collection_point"])
+    beside = write_bundle(
+        Frame(kind, data)
+        for kind, data in (
+            (FrameType.HEAD, b"of another reader"),
+            (FrameType.STATEMENT, delegation.data),
+            (FrameType.STATEMENT, b"damaged"),
+            (FrameType.STATEMENT, certificates["medium_by_collection_point"].data),
+        )
+    )
+    for name, data, key, certificate in (
+        ("medium_identity", whole, issuer, certificates["medium"]),
+        ("medium_identity_by_collection_point", delegated, delegation, certificates["medium_by_collection_point"]),
+        ("medium_identity_with_more", beside, delegation, certificates["medium_by_collection_point"]),
+        ("medium_identity_without_end", whole[:-1], issuer, certificates["medium"]),
+    ):
+        named = sha256(certificate.data).hexdigest()
+        writer.accept(name, "medium_identity", data, keys=[sha256(key.data).hexdigest()], certificate=named)
+    two = [Frame(FrameType.STATEMENT, certificates[name].data) for name in ("medium", "medium_lost")]
+    for name, data, fault in (
+        ("medium_identity_empty", b"", "bad_content"),
+        ("medium_identity_without_certificate", write_bundle([Frame(FrameType.STATEMENT, issuer.data)]), "bad_content"),
+        ("medium_identity_with_two_certificates", write_bundle(two), "bad_content"),
+        ("medium_identity_too_large", whole + bytes(65_537 - len(whole)), "oversized"),
+    ):
+        writer.refuse(name, "medium_identity", data, fault)
+
+
+def refuse_media(writer: Writer) -> None:
+    prefix = struct.pack(">B3sQQ", 1, bytes(3), TIME, 0)
+    good = prefix + b"\x01n\x01h"
+    for name, body, fault in (
+        ("medium_cut_in_prefix", prefix[:-1], "truncated"),
+        ("medium_without_texts", prefix, "truncated"),
+        ("medium_cut_in_number", prefix + b"\x02n", "truncated"),
+        ("medium_without_holder", prefix + b"\x01n", "truncated"),
+        ("medium_cut_in_holder", good[:-1], "truncated"),
+        ("medium_with_trailing_byte", good + b"\0", "trailing_bytes"),
+        ("medium_standing_0", b"\0" + good[1:], "bad_field"),
+        ("medium_standing_5", b"\5" + good[1:], "bad_field"),
+        ("medium_reserved_bytes", good[:3] + b"\1" + good[4:], "bad_field"),
+        ("medium_number_empty", prefix + b"\x00\x01h", "bad_field"),
+        ("medium_holder_empty", prefix + b"\x01n\x00", "bad_field"),
+        ("medium_number_too_long", prefix + b"\x41" + b"n" * 65 + b"\x01h", "bad_field"),
+        ("medium_holder_too_long", prefix + b"\x01n\x41" + b"h" * 65, "bad_field"),
+        ("medium_number_not_utf8", prefix + b"\x01\xff\x01h", "bad_field"),
+        ("medium_holder_not_printable", prefix + b"\x01n\x02h\n", "bad_field"),
+        ("medium_holder_turns_direction", prefix + b"\x01n\x03" + "\u202e".encode(), "bad_field"),
+    ):
+        writer.refuse(name, "medium_certificate", _raw_statement(ISSUER, 5, MEDIUM, body), fault)
+    for name, data, fault in (
+        ("medium_without_name", _raw_statement(ISSUER, 5, bytes(16), good), "bad_field"),
+        ("medium_by_receipt_key", _raw_statement(RECEIPTS, 5, MEDIUM, good), "untrusted_signer"),
+        ("medium_by_root", _raw_statement(ROOT, 5, MEDIUM, good), "untrusted_signer"),
+        (
+            "medium_by_collection_point_with_serial_of_authority",
+            _raw_statement(MEDIA, 5, MEDIUM, good, serial=1 << 32),
+            "untrusted_signer",
+        ),
+    ):
+        writer.refuse(name, "medium_certificate", data, fault)
+    device = struct.pack(">32sBB2sQB", TABLET.public_bytes, 1, 1, bytes(2), TIME, 2) + b"ab"
+    writer.refuse(
+        "device_by_media_key", "device_certificate", _raw_statement(MEDIA, 2, ORIGIN, device), "untrusted_signer"
+    )
 
 
 def write_receipts(writer: Writer, chain: list[Envelope]) -> list[Statement]:
@@ -691,16 +800,21 @@ def write_records(writer: Writer, statements: list[Statement]) -> None:
 
 
 def main() -> None:
-    writer = Writer()
-    chain = write_envelopes(writer)
-    refuse_envelopes(writer, chain)
-    refuse_contents(writer)
-    heads = write_heads(writer, chain)
+    anew = sys.argv[1:] != ["signed"]
+    writer = Writer(anew=anew)
+    if anew:
+        chain = write_envelopes(writer)
+        refuse_envelopes(writer, chain)
+        refuse_contents(writer)
+        heads = write_heads(writer, chain)
     statements = write_identity(writer)
     refuse_identity(writer)
-    receipts = write_receipts(writer, chain)
-    write_bundles(writer, [*statements, *receipts], heads, chain)
-    write_records(writer, statements)
+    write_media(writer)
+    refuse_media(writer)
+    if anew:
+        receipts = write_receipts(writer, chain)
+        write_bundles(writer, [*statements, *receipts], heads, chain)
+        write_records(writer, statements)
     writer.close()
 
 
