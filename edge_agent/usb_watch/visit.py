@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from edge_agent.engine.custody import ChainPlace
 from edge_agent.engine.links import Link, medium_reading, medium_writing
+from edge_agent.engine.media import Enrolled, LeftAlone
 from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, VolumeFault
 from sync_protocol.bundle import FrameType, read_bundle
 from sync_protocol.envelope import parse_envelope
@@ -164,25 +165,6 @@ class Stage(Enum):
     WAITING = "waiting for receipts"
     WRITING = "writing"
     CHECKING = "checking"
-
-
-class LeftAlone(Enum):
-    """Why a medium was not touched."""
-
-    UNKNOWN = "it is not enrolled"
-    FOREIGN = "who enrolled it has no right to"
-    DAMAGED = "its identity cannot be read"
-    NOT_ACTIVE = "it was called in"
-    EXPIRED = "its time is over"
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """One of ours. `number` is what is written on it."""
-
-    medium: bytes
-    number: str
-    holder: str
 
 
 Verdict = Enrolled | LeftAlone

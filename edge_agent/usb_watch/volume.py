@@ -1,6 +1,6 @@
 """The files of one mounted medium, as far as they are ours: listing, reading, leaving and taking away.
 
-    CENSUS/MEDIUM.CNS                       who the medium is (SPEC.md §7)
+    CENSUS/MEDIUM.CNS                       who the medium is (SPEC.md §8)
     CENSUS/<device, 32 hex digits>/         one folder for each device that leaves something
         <visit, 16 hex digits>-<number>.CNS     a bundle, complete and durable
         <…>.CNS.PART                            one that was being written when the medium was pulled out
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.usb_watch.file_calls import SYSTEM_CALLS, FileCalls
-from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
-from sync_protocol.medium import IDENTITY_BYTES_MAX, IDENTITY_FILE, MEDIUM_FOLDER
+from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX, MEDIUM_IDENTITY_BYTES_MAX
+from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER
 
 _DEVICE_FOLDER: Final = re.compile(r"[0-9a-f]{32}")
 _BUNDLE_FILE: Final = re.compile(r"[0-9a-f]{16}-[0-9]{5}\.CNS")
@@ -86,7 +86,7 @@ class Volume:
         with _faults(), self._folders(MEDIUM_FOLDER) as folder:
             if folder is None:
                 return None
-            return self._read(folder, IDENTITY_FILE, IDENTITY_BYTES_MAX)
+            return self._read(folder, MEDIUM_FILE, MEDIUM_IDENTITY_BYTES_MAX)
 
     def listing(self) -> Listing:
         """List the bundles of all devices, in the order of their names."""
@@ -98,7 +98,7 @@ class Volume:
             names = [] if census is None else self._calls.names(census, left)
             left -= len(names)
             devices = sorted(name for name in names if _DEVICE_FOLDER.fullmatch(name))
-            foreign += len(names) - len(devices) - names.count(IDENTITY_FILE)
+            foreign += len(names) - len(devices) - names.count(MEDIUM_FILE)
             for device in devices:
                 found = self._names_in(device, left)
                 left -= len(found)

@@ -50,9 +50,13 @@ class MemoryMedium:
     trouble_at: int | None = None
     trouble: str = "gone"
     is_gone: bool = False
+    forgets: Names | None = None
+    """The beginning of the paths of which it says that they are written, and they are not: a worn or a fake stick."""
     log: list[str] = field(default_factory=list)
     _opened: dict[int, Open] = field(default_factory=dict)
     _numbers: int = 100
+    _renamed: dict[Names, Names] = field(default_factory=dict)
+    """Names that no sync of their folder has made durable, and which ones they had before."""
 
     # Faults.
 
@@ -91,6 +95,7 @@ class MemoryMedium:
         self.files = kept
         self.durable = {path: None if file.is_folder else file.data for path, file in kept.items()}
         self._opened.clear()
+        self._renamed.clear()
         self.is_gone = False
         self.trouble_at = None
 
@@ -100,7 +105,12 @@ class MemoryMedium:
             return
         if self._opened:
             raise AssertionError(f"still open: {[one.path for one in self._opened.values()]}")
+        if self.forgets is not None:
+            for path, file in self.files.items():
+                if path[: len(self.forgets)] == self.forgets and not file.is_folder:
+                    file.data = bytes(len(file.data))
         self.durable = {path: None if file.is_folder else file.data for path, file in self.files.items()}
+        self._renamed.clear()
 
     # The calls.
 
@@ -161,6 +171,7 @@ class MemoryMedium:
             self._sync_names(opened.path)
         else:
             path = next((path for path, file in self.files.items() if file is opened.file), opened.path)
+            path = self._renamed.get(path, path)
             self.durable[path] = opened.file.data[: len(opened.file.data) // 2] if torn else opened.file.data
         if torn:
             self.is_gone = True
@@ -172,6 +183,7 @@ class MemoryMedium:
             del self.durable[path]
         for path, file in there.items():
             self.durable.setdefault(path, None if file.is_folder else b"")
+            self._renamed.pop(path, None)
 
     def sync_file_system(self, _descriptor: int) -> None:
         self._call("sync file system")
@@ -184,6 +196,7 @@ class MemoryMedium:
         if file is None:
             raise OSError(errno.ENOENT, "not there")
         self.files[*parent, new_name] = file
+        self._renamed[*parent, new_name] = (*parent, name)
 
     def remove(self, folder: int, name: str) -> None:
         self._call(f"remove {name}", changes=True)

@@ -1,0 +1,241 @@
+"""Visits to media: what is read, left, tidied up and said, on media that are good, full, read-only, hostile."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.usb_watch.visit import Ending, MountAgain, PowerOff, Unmount
+from sync_protocol.bundle import Frame, FrameType, write_bundle
+from sync_protocol.identity import Role, Standing
+from sync_protocol.keys import SigningKey
+from sync_protocol.medium import MEDIUM_FOLDER
+from tests.support.center import seed
+from tests.support.device import Authority, Device, envelopes_in, memory_folder
+from tests.support.district import District, carried, data_of, fill, foreign_receipt
+from tests.support.medium_visit import MEDIUM, Walk, enrolled_medium, ids_on
+from tests.support.memory_medium import File
+
+AUTHORITY = Authority()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def tablet(folder: Path) -> Iterator[Device]:
+    device = Device(folder / "tablet", AUTHORITY, name="tablet").start()
+    yield device
+    device.stop()
+
+
+@pytest.fixture
+def laptop(folder: Path) -> Iterator[Device]:
+    device = Device(folder / "laptop", AUTHORITY, name="laptop", role=Role.COLLECTION_POINT).start()
+    yield device
+    device.stop()
+
+
+def test_a_tablet_leaves_everything_that_no_receipt_lists_and_checks_it(tablet: Device) -> None:
+    fill(tablet, 40, 500)
+    medium = enrolled_medium(AUTHORITY)
+    walk = Walk(tablet, medium)
+    outcome = walk.visit()
+    assert outcome.ending is Ending.SAFE and outcome.medium is not None and outcome.medium.number == "17"
+    assert ids_on(medium) == set(tablet.envelope_ids())
+    assert outcome.progress.envelopes_written == 40
+    assert outcome.progress.files_checked == outcome.progress.files_written > 0
+    assert [type(action) for action in walk.actions if isinstance(action, Unmount | MountAgain | PowerOff)] == [
+        Unmount,
+        MountAgain,
+        Unmount,
+        PowerOff,
+    ]
+    assert not walk.is_mounted
+
+
+def test_a_second_visit_leaves_only_what_is_new(tablet: Device) -> None:
+    fill(tablet, 5)
+    medium = enrolled_medium(AUTHORITY)
+    Walk(tablet, medium).visit(1)
+    fill(tablet, 2)
+    outcome = Walk(tablet, medium).visit(2)
+    assert outcome.ending is Ending.SAFE and outcome.progress.envelopes_written == 2
+    assert ids_on(medium) == set(tablet.envelope_ids())
+
+
+def test_a_medium_brings_a_tablets_envelopes_to_the_center_and_the_receipt_back_and_is_empty_again(
+    tablet: Device, laptop: Device
+) -> None:
+    district = District(tablet, laptop)
+    fill(tablet, 7)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    district.mailbox(laptop)
+
+    def receipts_come() -> None:
+        district.run()
+        district.census.back_up()
+        district.publish(tablet.id)
+
+    outcome = Walk(laptop, medium, waiting=receipts_come, step=district.step).visit(2)
+    assert outcome.ending is Ending.SAFE and outcome.progress.envelopes_read == 7
+    assert len(district.census.centers[tablet.id].questionnaires()) == 7
+    outcome = Walk(tablet, medium).visit(3)
+    assert outcome.ending is Ending.SAFE
+    assert len(tablet.rows("id", "own = 1 AND data IS NULL")) == 7, "marked and purged by the receipt on the stick"
+    assert ids_on(medium) == frozenset(), "nothing of it is needed on the stick any more"
+    assert carried(laptop) == 0
+
+
+def test_files_of_another_device_are_never_touched(tablet: Device, laptop: Device) -> None:
+    fill(laptop, 3)
+    medium = enrolled_medium(AUTHORITY)
+    Walk(laptop, medium).visit(1)
+    others = {path: file.data for path, file in medium.files.items() if laptop.id.hex() in path}
+    fill(tablet, 3)
+    for number in (2, 3):
+        Walk(tablet, medium).visit(number)
+    assert {path: file.data for path, file in medium.files.items() if laptop.id.hex() in path} == others
+
+
+@pytest.mark.parametrize("case", ["no identity", "garbage", "another authority", "revoked", "expired"])
+def test_a_medium_that_is_not_ours_is_left_as_it_is(tablet: Device, case: str) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(
+        AUTHORITY,
+        standing=Standing.LOST if case == "revoked" else Standing.ACTIVE,
+        expires_at=5 if case == "expired" else 0,
+        issuer=SigningKey(seed("a stranger")) if case == "another authority" else None,
+    )
+    identity = medium.files[MEDIUM_FOLDER, "MEDIUM.CNS"]
+    if case == "no identity":
+        del medium.files[MEDIUM_FOLDER, "MEDIUM.CNS"]
+    elif case == "garbage":
+        identity.data = b"garbage" * 100
+    elif case == "expired":
+        tablet.link_up()
+        tablet.receive(foreign_receipt(tablet, serial=1))
+    medium.unmount()
+    before = dict(medium.durable)
+    walk = Walk(tablet, medium)
+    outcome = walk.visit()
+    assert outcome.ending is Ending.LEFT_ALONE and outcome.detail
+    assert medium.durable == before and not walk.is_mounted
+
+
+def test_a_full_medium_gets_receipts_first_then_what_fits_and_the_rest_later(tablet: Device, laptop: Device) -> None:
+    fill(tablet, 120, 3000)
+    medium = enrolled_medium(AUTHORITY, capacity_bytes=512 * 1024)
+    outcome = Walk(tablet, medium).visit(1)
+    assert outcome.ending is Ending.FULL
+    assert 0 < len(ids_on(medium)) < 120
+    assert Walk(laptop, medium).visit(2).ending in (Ending.SAFE, Ending.FULL)
+    assert carried(laptop) == len(ids_on(medium) & set(tablet.envelope_ids()))
+
+
+def test_a_full_medium_is_cleared_of_what_was_receipted_to_make_room(tablet: Device) -> None:
+    fill(tablet, 40, 3000)
+    medium = enrolled_medium(AUTHORITY, capacity_bytes=480 * 1024)
+    Walk(tablet, medium).visit(1)
+    assert len(ids_on(medium)) == 40
+    district = District(tablet)
+    mailbox = district.mailbox(tablet)
+    district.run()
+    district.part(mailbox)
+    fill(tablet, 30, 3000)
+    outcome = Walk(tablet, medium).visit(2)
+    assert outcome.ending is Ending.SAFE and outcome.progress.files_removed > 0
+    assert ids_on(medium) == set(tablet.envelope_ids()[40:])
+
+
+def test_a_read_only_medium_is_read_and_nothing_is_said_to_be_left(tablet: Device, laptop: Device) -> None:
+    fill(tablet, 3)
+    fill(laptop, 2)
+    medium = enrolled_medium(AUTHORITY)
+    Walk(tablet, medium).visit(1)
+    medium.is_read_only = True
+    outcome = Walk(laptop, medium).visit(2)
+    assert outcome.ending is Ending.READ_ONLY and outcome.progress.envelopes_written == 0
+    assert carried(laptop) == 3
+    other = enrolled_medium(AUTHORITY)
+    assert Walk(laptop, other).visit(3).progress.envelopes_written == 2
+
+
+def test_damaged_files_are_salvaged_and_named(tablet: Device, laptop: Device) -> None:
+    fill(tablet, 6, 300)
+    medium = enrolled_medium(AUTHORITY)
+    Walk(tablet, medium).visit(1)
+    [path] = [path for path in medium.files if len(path) == 3]
+    data = bytearray(medium.files[path].data)
+    data[len(data) // 2] ^= 0xFF
+    medium.files[path].data = bytes(data)
+    outcome = Walk(laptop, medium).visit(2)
+    assert [file.name for file in outcome.progress.damaged] == [path[-1]]
+    assert carried(laptop) == 5
+    assert Walk(tablet, medium).visit(3).progress.envelopes_written == 1, "what is not there any more is left anew"
+
+
+def test_what_matches_no_pattern_is_counted_and_left_alone(tablet: Device) -> None:
+    fill(tablet, 1)
+    medium = enrolled_medium(AUTHORITY)
+    strange = {
+        ("holiday.jpg",): File(b"x"),
+        (MEDIUM_FOLDER, "README"): File(b"x"),
+        (MEDIUM_FOLDER, "f" * 32): File(is_folder=True),
+        (MEDIUM_FOLDER, "f" * 32, "0" * 16 + "-00000.CNS.exe"): File(b"x"),
+        (MEDIUM_FOLDER, "f" * 32, "0" * 16 + "-00000.CNS"): File(is_folder=True),
+        (MEDIUM_FOLDER, "e" * 32): File(b"no folder"),
+    }
+    medium.files.update(strange)
+    outcome = Walk(tablet, medium).visit()
+    assert outcome.ending is Ending.SAFE
+    assert outcome.progress.foreign_names == 2 and len(outcome.progress.damaged) == 1
+    assert all(medium.files[path] is file for path, file in strange.items())
+
+
+def test_own_envelopes_that_the_queue_does_not_know_stay_on_the_medium_and_begin_an_epoch(tablet: Device) -> None:
+    fill(tablet, 3)
+    medium = enrolled_medium(AUTHORITY)
+    Walk(tablet, medium).visit(1)
+    before = ids_on(medium)
+    tablet.stop()
+    for path in tablet.directory.iterdir():
+        path.unlink()
+    tablet.start()
+    fill(tablet, 2, 30)
+    outcome = Walk(tablet, medium).visit(2)
+    assert outcome.ending is Ending.SAFE
+    assert ids_on(medium) > before, "they may be the only copies"
+    assert tablet.notices("epoch_started")
+
+
+def test_a_forged_file_in_ones_own_folder_changes_nothing(tablet: Device, laptop: Device) -> None:
+    fill(tablet, 2)
+    fill(laptop, 2)
+    medium = enrolled_medium(AUTHORITY)
+    home = (MEDIUM_FOLDER, tablet.id.hex())
+    medium.files[home] = File(is_folder=True)
+    [forged, _] = [bytearray(frame.payload) for frame in data_of(laptop, 1, 2)]
+    forged[-1] ^= 1
+    medium.files[*home, "0" * 16 + "-00000.CNS"] = File(write_bundle([Frame(FrameType.ENVELOPE, bytes(forged))]))
+    outcome = Walk(tablet, medium).visit()
+    assert outcome.ending is Ending.SAFE
+    assert set(tablet.envelope_ids()) <= ids_on(medium)
+    assert envelopes_in([]) == [] and outcome.medium is not None and outcome.medium.medium == MEDIUM
+
+
+def test_a_medium_that_has_not_got_what_it_took_is_never_called_safe(tablet: Device) -> None:
+    fill(tablet, 3)
+    medium = enrolled_medium(AUTHORITY)
+    medium.forgets = (MEDIUM_FOLDER, tablet.id.hex())
+    walk = Walk(tablet, medium)
+    outcome = walk.visit(1)
+    assert outcome.ending is Ending.UNREADABLE and "as it was written" in outcome.detail
+    assert not walk.is_mounted
+    assert Walk(tablet, enrolled_medium(AUTHORITY)).visit(2).progress.envelopes_written == 3
+    medium.forgets = None
+    assert Walk(tablet, medium).visit(3).progress.envelopes_written == 3
