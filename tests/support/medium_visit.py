@@ -57,8 +57,8 @@ def enrolled_medium(
 
 
 def ids_on(medium: MemoryMedium) -> frozenset[bytes]:
-    """Return the ids of all intact envelopes that are durable on a medium."""
-    bundles = [data for path, data in medium.durable.items() if data and path[-1] != MEDIUM_FILE]
+    """Return the ids of all intact envelopes that are durable on a medium, in files that are complete by their name."""
+    bundles = [data for path, data in medium.durable.items() if data and len(path) == 3 and path[-1].endswith(".CNS")]
     return ids_in(*(data for data in bundles if len(data) <= MEDIUM_BUNDLE_BYTES_MAX))
 
 
