@@ -27,7 +27,7 @@ from edge_agent.engine.events import (
 from edge_agent.engine.links import Link
 from edge_agent.engine.ports import Outlet
 from edge_agent.engine.stepper import Stepper
-from edge_agent.engine.store import StoreFault, StoreFull
+from edge_agent.engine.store import StoreFault, StoreFull, StoreTransaction
 from operations.journal import get_logger
 from sync_protocol.content import Questionnaire
 
@@ -102,6 +102,18 @@ class Runner:
 
     def settled(self, link_key: str, token: int, *, taken: bool) -> None:
         self._events.put_nowait(Settled(link_key, token, taken))
+
+    async def caught_up(self) -> None:
+        event = TimePassed()
+        handled = asyncio.get_running_loop().create_future()
+        self._recorded[id(event)] = handled
+        self._events.put_nowait(event)
+        await handled
+
+    # What adapters look at (engine.ports.QueueDesk).
+
+    async def ask(self, question: Callable[[StoreTransaction], Result]) -> Result:
+        return await self._on_store_thread(lambda: self._stepper.ask(question))
 
     # What the intake calls (engine.ports.Acceptor).
 

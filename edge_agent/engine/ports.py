@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from edge_agent.engine.effects import Accepted, Refused
 from edge_agent.engine.links import Link
+from edge_agent.engine.store import StoreTransaction
 from sync_protocol.content import Questionnaire
+
+Answer = TypeVar("Answer")
 
 
 class Outlet(Protocol):
@@ -43,6 +46,18 @@ class LinkHost(Protocol):
 
     def settled(self, link_key: str, token: int, *, taken: bool) -> None:
         """Tell what became of a bundle."""
+        ...
+
+    async def caught_up(self) -> None:
+        """Return when everything that was told before is recorded, and what follows from it has left."""
+        ...
+
+
+class QueueDesk(Protocol):
+    """What the runner offers to adapters that have to look at the queue."""
+
+    async def ask(self, question: Callable[[StoreTransaction], Answer]) -> Answer:
+        """Run something short between two steps, in a transaction of its own; raises StoreFault."""
         ...
 
 

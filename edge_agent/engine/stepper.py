@@ -9,10 +9,15 @@ The asyncio runner and the simulator both drive this. Two orders hold here and n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from edge_agent.engine.effects import Effect, Level, Notice, Send
 from edge_agent.engine.engine import Engine
 from edge_agent.engine.events import Event, Submitted
-from edge_agent.engine.store import HeadMirror, Store, StoreFault
+from edge_agent.engine.store import HeadMirror, Store, StoreFault, StoreTransaction
+
+Answer = TypeVar("Answer")
 
 
 class Stepper:
@@ -22,6 +27,11 @@ class Stepper:
         self._engine = engine
         self._store = store
         self._mirror = mirror
+
+    def ask(self, question: Callable[[StoreTransaction], Answer]) -> Answer:
+        """Look at the store between two steps; raises StoreFault."""
+        with self._store.transaction() as transaction:
+            return question(transaction)
 
     def step(self, event: Event, now: int) -> list[Effect]:
         """Handle one event and return what is to be done.

@@ -158,6 +158,10 @@ class Tell(Action[None]):
     progress: Progress
 
 
+class VisitInterrupted(Exception):
+    """The device's own side cannot go on: its queue fails, or the daemon ends. Thrown in like a VolumeFault."""
+
+
 class Stage(Enum):
     """What a visit is doing."""
 
@@ -203,6 +207,7 @@ class Ending(Enum):
     LEFT_ALONE = "not touched"
     GONE = "pulled out too early"
     UNREADABLE = "it fails: take another one"
+    INTERRUPTED = "not finished: plug it in again"
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,9 @@ def visit(visitor: Visitor) -> Steps[Outcome]:
     except VolumeFault as fault:
         yield from walk.give_up()
         return Outcome(_ENDINGS[fault.kind], walk.medium, walk.progress, str(fault))
+    except VisitInterrupted as interruption:
+        yield from walk.give_up()
+        return Outcome(Ending.INTERRUPTED, walk.medium, walk.progress, str(interruption))
     return Outcome(ending, walk.medium, walk.progress, walk.detail)
 
 
