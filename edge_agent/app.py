@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -37,6 +38,13 @@ from edge_agent.queue.mirror import FileHeadMirror
 from edge_agent.queue.store import QueueBusy, QueueStore
 from edge_agent.repetition import Repetitions
 from edge_agent.runner import Runner
+from edge_agent.usb_watch.folder_mounting import FolderMounting
+from edge_agent.usb_watch.hotplug import Hotplug
+from edge_agent.usb_watch.media_document import media_document
+from edge_agent.usb_watch.media_watch import MediaWatch
+from edge_agent.usb_watch.mounting import Mounting
+from edge_agent.usb_watch.system_mounting import SystemMounting
+from edge_agent.usb_watch.visiting import Surroundings, VisitSettings
 from operations.journal import get_logger
 from operations.notify import ServiceState, watchdog_interval_seconds
 
@@ -88,6 +96,31 @@ def publisher_settings(configuration: Configuration) -> PublisherSettings:
     )
 
 
+def ways_of_mounting(configuration: Configuration) -> list[Mounting]:
+    """Return the ways that the configuration allows, the one to be tried first before the other."""
+    ways: list[Mounting] = []
+    if configuration.usb.mounting in ("auto", "udisks"):
+        from edge_agent.usb_watch.udisks_mounting import UdisksMounting  # D-Bus is loaded only where media are mounted
+
+        ways.append(UdisksMounting())
+    if configuration.usb.mounting in ("auto", "system"):
+        ways.append(SystemMounting(configuration.device.runtime_directory / "media"))
+    return ways
+
+
+class _MediaDesk:
+    """The control socket's view of the USB watch."""
+
+    def __init__(self, media: MediaWatch) -> None:
+        self._media = media
+
+    def visits(self) -> list[dict[str, Any]]:
+        return media_document(self._media.states())
+
+    def visit_folder(self, folder: Path, *, leaves: bool) -> str:
+        return self._media.visit_folder(folder, leaves=leaves)
+
+
 class Daemon:
     """Everything that runs on one device."""
 
@@ -118,6 +151,7 @@ class Daemon:
             engine = Engine(self._device.identity, engine_settings(self._configuration), self._randomness)
             self._runner = Runner(Stepper(engine, store, mirror), thread, clock)
             self._query = connection_query(store.connection)
+            self._media = self._media_watch()
             await self._runner.start(Started(mirror.position(), self._device.statements))
             await self._run_parts(stop)
 
@@ -152,15 +186,34 @@ class Daemon:
                     await asyncio.sleep(_LISTENING_POLL_SECONDS)
 
     async def _everything_is_recorded(self) -> None:
-        """Return when every event before now has been handled: one more, of a link that there is not, ends the line."""
-        await self._runner.bundle_arrived("", b"")
+        """Return when every event before now has been handled."""
+        await self._runner.caught_up()
 
     def _other_parts(self) -> list[Coroutine[None, None, None]]:
+        parts = [] if self._configuration.usb.mounting == "off" else [_keep_up("USB watch", self._watch_media)]
         return [
+            *parts,
             _keep_up("publisher", self._publish),
             _keep_up("status line", self._tell_status),
             _keep_up("watchdog", self._watchdog),
         ]
+
+    def _media_watch(self) -> MediaWatch:
+        wait_seconds = self._configuration.usb.receipt_wait_seconds
+        surroundings = Surroundings(
+            host=self._runner,
+            queue=self._runner,
+            mounting=FolderMounting(),
+            identity=self._device.identity,
+            settings=VisitSettings(receipts_quiet_seconds=wait_seconds),
+            reaches_center=lambda: wait_seconds > 0 and self._link_state.connected,
+        )
+        return MediaWatch(
+            surroundings, Hotplug, nonce=lambda: secrets.token_hex(8), clock=clock, on_change=self._changed.set
+        )
+
+    async def _watch_media(self) -> None:
+        await self._media.run(ways_of_mounting(self._configuration))
 
     async def _publish(self) -> None:
         """A guard whose notices from the kernel have failed is of no use: it is made anew with the publisher."""
@@ -188,7 +241,7 @@ class Daemon:
             free_bytes_min=configuration.storage.free_bytes_min,
         )
         intake = Intake(settings, self._runner, clock)
-        control = ControlHandler(self._runner.on_store_thread, self._query, self._status)
+        control = ControlHandler(self._runner.on_store_thread, self._query, self._status, _MediaDesk(self._media))
         runtime_directory = configuration.device.runtime_directory
         group = configuration.intake.submit_socket_group
         submit_server = LocalServer(runtime_directory / SUBMIT_SOCKET_NAME, group, SubmitHandler(intake))

@@ -24,6 +24,7 @@ __all__ = [
     "Mistake",
     "StorageConfiguration",
     "SyncConfiguration",
+    "UsbConfiguration",
     "VpnConfiguration",
     "load_configuration",
     "parse_configuration",
@@ -82,6 +83,14 @@ class SyncConfiguration:
 
 
 @dataclass(frozen=True)
+class UsbConfiguration:
+    """How media are mounted (auto, udisks, system, off), and how long receipts are waited for with one in place."""
+
+    mounting: str
+    receipt_wait_seconds: int
+
+
+@dataclass(frozen=True)
 class StorageConfiguration:
     """Free space below which a submission is refused."""
 
@@ -97,6 +106,7 @@ class Configuration:
     vpn: VpnConfiguration
     intake: IntakeConfiguration
     sync: SyncConfiguration
+    usb: UsbConfiguration
     storage: StorageConfiguration
     log: LogConfiguration
 
@@ -119,6 +129,7 @@ def parse_configuration(text: str, path: Path = DEFAULT_PATH) -> Configuration:
         vpn=VpnConfiguration(**values["vpn"]),
         intake=IntakeConfiguration(**values["intake"]),
         sync=SyncConfiguration(**values["sync"]),
+        usb=UsbConfiguration(**values["usb"]),
         storage=StorageConfiguration(**values["storage"]),
         log=LogConfiguration(**values["log"]),
     )

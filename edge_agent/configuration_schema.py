@@ -5,6 +5,7 @@ from typing import Final
 
 from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS
 from operations.configuration import (
+    CHOICE,
     LOG_KEYS,
     LOG_PURPOSE,
     OPTIONAL_PATH,
@@ -26,6 +27,7 @@ SECTIONS: Final[dict[str, str]] = {
     "vpn": "Which network interfaces count as the VPN.",
     "intake": "How form programs hand over questionnaires.",
     "sync": "How the backlog goes to the center and its receipts come back.",
+    "usb": "How media of the Department are found, read and written.",
     "storage": "What to leave free on the disk.",
     "log": LOG_PURPOSE,
 }
@@ -201,6 +203,25 @@ KEYS: Final[tuple[Key, ...]] = (
         "`systemctl status` say so.",
         60,
         365 * DAY_SECONDS,
+    ),
+    Key(
+        "usb",
+        "mounting",
+        CHOICE,
+        "auto",
+        "How media are mounted. udisks: by the system's UDisks2. system: by the daemon itself, which then needs the "
+        "right to mount. auto: whichever of them can. off: media that are plugged in are left alone.",
+        choices=("auto", "udisks", "system", "off"),
+    ),
+    Key(
+        "usb",
+        "receipt_wait_seconds",
+        WHOLE_NUMBER,
+        20,
+        "How long a device with a way to the center waits, with the medium in place, for the next receipt, so that "
+        "the medium takes it back to the tablets. 0: not at all.",
+        0,
+        600,
     ),
     Key(
         "storage",

@@ -1,6 +1,7 @@
 """What operators ask: the status of the device and its queue, put together for the control socket and for the commands.
 
-Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`).
+Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`); `media`;
+`media-visit` (`folder`, `leaves`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
@@ -18,6 +20,8 @@ from edge_agent.queue.intake.local_protocol import Answer, LocalProtocolError, R
 STATUS = "status"
 QUEUE_LIST = "queue-list"
 QUEUE_SHOW = "queue-show"
+MEDIA = "media"
+MEDIA_VISIT = "media-visit"
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
 """SQLite's integers end here."""
@@ -27,6 +31,18 @@ class Reader(Protocol):
     """Runs something on the store's thread."""
 
     async def __call__(self, work: Callable[[], Answer]) -> Answer: ...
+
+
+class MediaDesk(Protocol):
+    """What can be asked of the USB watch."""
+
+    def visits(self) -> list[dict[str, Any]]:
+        """Return what came of the media, as plain values."""
+        ...
+
+    def visit_folder(self, folder: Path, *, leaves: bool) -> str:
+        """Begin to visit a folder, and name the visit."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -122,12 +138,24 @@ def status_line(document: Mapping[str, Any]) -> str:
 class ControlHandler:
     """Answers the control socket's requests from the daemon's own connection."""
 
-    def __init__(self, read: Reader, query: Query, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, read: Reader, query: Query, status: Callable[[], dict[str, Any]], media: MediaDesk) -> None:
         self._read = read
         self._query = query
         self._status = status
+        self._media = media
 
     async def __call__(self, request: Request, _body: bytes) -> Answer:
+        match request.get("request"):
+            case "media":
+                return {"ok": True, "visits": self._media.visits()}
+            case "media-visit":
+                folder = Path(member(request, "folder", str, ""))
+                if not folder.is_absolute():
+                    raise LocalProtocolError("the folder of a visit is an absolute path")
+                return {
+                    "ok": True,
+                    "visit": self._media.visit_folder(folder, leaves=member(request, "leaves", bool, False)),
+                }
         work = self._work_for(request)
         try:
             return await self._read(work)
@@ -155,7 +183,9 @@ class ControlHandler:
                     raise LocalProtocolError("a request for one envelope names its sequence")
                 return lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
             case other:
-                raise LocalProtocolError(f"{other!r} is none of {STATUS}, {QUEUE_LIST}, {QUEUE_SHOW}")
+                raise LocalProtocolError(
+                    f"{other!r} is none of {STATUS}, {QUEUE_LIST}, {QUEUE_SHOW}, {MEDIA}, {MEDIA_VISIT}"
+                )
 
 
 def _number(request: Request, name: str, default: Any, maximum: int) -> Any:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "submit": "submit",
     "status": "status",
     "queue": "queue",
+    "media": "media",
     "doctor": "doctor",
     "enrol": "enrol",
     "sample-configuration": "sample_configuration",

@@ -7,13 +7,15 @@ alone until it is plugged in again, because it was said to be safe to remove.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Protocol
 
 from edge_agent.engine.media import Enrolled
 from edge_agent.usb_watch.block_device import BlockDevice
-from edge_agent.usb_watch.mounting import MountRefused
+from edge_agent.usb_watch.folder_mounting import folder_as_device
+from edge_agent.usb_watch.mounting import Mounting, MountRefused
 from edge_agent.usb_watch.visit import Ending, Outcome, Progress, Stage, Visitor
 from edge_agent.usb_watch.visiting import Surroundings, Visiting
 from operations.journal import get_logger
@@ -39,6 +41,7 @@ WatchMaker = Callable[[Callable[[BlockDevice], None], Callable[[str], None]], Wa
 class MediumState:
     """One visit for people; `stage` while it goes on, `outcome` afterwards. Times are the clock's."""
 
+    nonce: str
     node: str
     began_at: int
     stage: Stage | None = None
@@ -50,7 +53,9 @@ class MediumState:
 
 
 class MediaWatch:
-    """See the module. `nonce` draws 16 hex digits; `clock` gives microseconds since 1970."""
+    """See the module. `surroundings` are those of visits to folders; `nonce` draws 16 hex digits; `clock` gives
+    microseconds since 1970.
+    """
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class MediaWatch:
         self._nonce = nonce
         self._clock = clock
         self._on_change = on_change
+        self._by_hand: set[asyncio.Task[None]] = set()
         self._visits: dict[str, asyncio.Task[None]] = {}
         self._states: dict[str, MediumState] = {}
 
@@ -73,27 +79,41 @@ class MediaWatch:
         """Return the visits of this process that are shown, oldest first."""
         return list(self._states.values())
 
-    async def run(self) -> None:
-        """Watch until cancelled; visits that go on are cut short then, and their media unmounted. Raises OSError."""
-        why_not = self._surroundings.mounting.why_unavailable()
-        if why_not is not None:
-            raise OSError(why_not)
-        await asyncio.to_thread(self._surroundings.mounting.clear_leftovers)
+    def visit_folder(self, folder: Path, *, leaves: bool) -> str:
+        """Begin to visit a folder as if it were a medium; return the visit's nonce, by which its state is found."""
+        device, visitor = folder_as_device(folder), self._visitor(leaves=leaves)
+        self._begin(device, visitor)
+        task = asyncio.get_running_loop().create_task(self._visit(self._surroundings, device, visitor, None))
+        self._by_hand.add(task)
+        task.add_done_callback(self._by_hand.discard)
+        return visitor.nonce
+
+    async def run(self, ways: Sequence[Mounting]) -> None:
+        """Watch until cancelled, mounting by the first of the ways that can; visits that go on are cut short then, and
+        their media unmounted. Raises OSError when none can, or udev cannot be heard.
+        """
+        surroundings = replace(self._surroundings, mounting=await asyncio.to_thread(usable, ways))
         async with asyncio.TaskGroup() as group:
-            watch = self._make_watch(lambda device: self._added(device, group), self._removed)
+            watch = self._make_watch(lambda device: self._added(surroundings, device, group), self._removed)
             await watch.run()
 
-    def _added(self, device: BlockDevice, group: asyncio.TaskGroup) -> None:
-        visitor = Visitor(self._surroundings.identity.device.hex(), self._nonce(), "")
-        visitor = replace(visitor, link_key=f"medium-{visitor.nonce}")
-        self._states[visitor.nonce] = MediumState(device.node, self._clock())
+    def _visitor(self, *, leaves: bool = True) -> Visitor:
+        nonce = self._nonce()
+        return Visitor(self._surroundings.identity.device.hex(), nonce, f"medium-{nonce}", leaves)
+
+    def _begin(self, device: BlockDevice, visitor: Visitor) -> None:
+        self._states[visitor.nonce] = MediumState(visitor.nonce, device.node, self._clock())
         for nonce in list(self._states)[:-_REMEMBERED_MAX]:
             if self._states[nonce].outcome is not None:
                 del self._states[nonce]
-        before = self._visits.get(device.node)
-        self._visits[device.node] = group.create_task(self._visit(device, visitor, before))
-        log.info("medium_found", node=device.node, file_system=device.file_system or "", label=device.label)
         self._on_change()
+
+    def _added(self, surroundings: Surroundings, device: BlockDevice, group: asyncio.TaskGroup) -> None:
+        visitor = self._visitor()
+        self._begin(device, visitor)
+        before = self._visits.get(device.node)
+        self._visits[device.node] = group.create_task(self._visit(surroundings, device, visitor, before))
+        log.info("medium_found", node=device.node, file_system=device.file_system or "", label=device.label)
 
     def _removed(self, node: str) -> None:
         for nonce, state in self._states.items():
@@ -102,7 +122,13 @@ class MediaWatch:
         log.info("medium_removed", node=node)
         self._on_change()
 
-    async def _visit(self, device: BlockDevice, visitor: Visitor, before: asyncio.Task[None] | None) -> None:
+    async def _visit(
+        self,
+        surroundings: Surroundings,
+        device: BlockDevice,
+        visitor: Visitor,
+        before: asyncio.Task[None] | None,
+    ) -> None:
         if before is not None:
             # The node was given to another medium: the visit to the one before it finds that it is gone.
             await asyncio.wait([before])
@@ -115,10 +141,10 @@ class MediaWatch:
             now = asyncio.get_running_loop().time()
             if began_stage or now - told_at >= _TELL_INTERVAL_SECONDS:
                 told_at = now
-                log.info("medium_progress", node=device.node, stage=stage.value, **_counts(progress))
+                log.info("medium_progress", node=device.node, stage=stage.value, **counts(progress))
 
         try:
-            outcome = await Visiting(self._surroundings, device, watch).run(visitor)
+            outcome = await Visiting(surroundings, device, watch).run(visitor)
         except Exception as error:  # one medium must not end the watch over the others
             log.error("medium_failed", node=device.node, problem=f"{type(error).__name__}: {error}", exc_info=True)
             outcome = Outcome(Ending.INTERRUPTED, None, Progress(), str(error))
@@ -129,6 +155,20 @@ class MediaWatch:
     def _change(self, visitor: Visitor, **changes: object) -> None:
         self._states[visitor.nonce] = replace(self._states[visitor.nonce], **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names
         self._on_change()
+
+
+def usable(ways: Sequence[Mounting]) -> Mounting:
+    """Return the first way of mounting that works here, cleared of what was left behind; blocks. Raises OSError."""
+    problems = []
+    for way in ways:
+        problem = way.why_unavailable()
+        if problem is None:
+            cleared = way.clear_leftovers()
+            if cleared.removed or cleared.remaining:
+                log.warning("media_left_mounted", removed=len(cleared.removed), remaining=len(cleared.remaining))
+            return way
+        problems.append(problem)
+    raise OSError(f"media cannot be mounted: {'; '.join(problems)}")
 
 
 def tell_outcome(device: BlockDevice, outcome: Outcome | MountRefused) -> None:
@@ -143,18 +183,19 @@ def tell_outcome(device: BlockDevice, outcome: Outcome | MountRefused) -> None:
         "number": "" if medium is None else medium.number,
         "ending": outcome.ending.value,
         "detail": outcome.detail,
-        **_counts(outcome.progress),
+        **counts(outcome.progress),
     }
     match outcome.ending:
         case Ending.SAFE | Ending.FULL | Ending.READ_ONLY:
             log.info("medium_safe", **fields)
-        case Ending.LEFT_ALONE:
-            log.info("medium_left_alone", **fields)
+        case Ending.READ | Ending.LEFT_ALONE:
+            log.info("medium_read" if outcome.ending is Ending.READ else "medium_left_alone", **fields)
         case Ending.GONE | Ending.UNREADABLE | Ending.INTERRUPTED:
             log.warning("medium_unfinished", **fields)
 
 
-def _counts(progress: Progress) -> dict[str, object]:
+def counts(progress: Progress) -> dict[str, object]:
+    """Return a visit's counts by their names in logs and documents."""
     return {
         "files_read": progress.files_read,
         "files_found": progress.files_found,

@@ -204,10 +204,16 @@ class Ending(Enum):
     SAFE = "safe to remove"
     FULL = "safe to remove, and full: not everything found room"
     READ_ONLY = "safe to remove, read only: nothing could be left on it"
+    READ = "read, and left as it was"
     LEFT_ALONE = "not touched"
     GONE = "pulled out too early"
     UNREADABLE = "it fails: take another one"
     INTERRUPTED = "not finished: plug it in again"
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether whoever holds the medium may take it out: nothing of ours is on its way to it."""
+        return self in (Ending.SAFE, Ending.FULL, Ending.READ_ONLY, Ending.READ, Ending.LEFT_ALONE)
 
 
 @dataclass(frozen=True)
@@ -222,11 +228,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who visits, and under which names: `nonce` (16 hex digits) is drawn for this visit, `device` is the folder."""
+    """Who visits, and under which names: `nonce` (16 hex digits) is drawn for this visit, `device` is the folder.
+
+    Who `leaves` nothing only reads, and that from anything: bundles are verified by what is in them.
+    """
 
     device: str
     nonce: str
     link_key: str
+    leaves: bool = True
 
 
 Steps = Generator[Action[Any], Any, Result]
@@ -281,6 +291,10 @@ class _Visit:
         self.detail = ""
 
     def run(self) -> Steps[Ending]:
+        if not self._visitor.leaves:
+            yield from self._read(bytes.fromhex(self._visitor.nonce) * 2)
+            yield from self._unmount()
+            return Ending.READ
         identity = yield from do(Identify())
         verdict: Verdict = LeftAlone.UNKNOWN
         if identity is not None:
@@ -327,9 +341,10 @@ class _Visit:
                 continue
             yield from self._take(key, file, data)
         yield from self._close_link()
-        # What was being written when the medium was pulled out is written anew.
-        for part in listing.parts:
-            yield from self._remove(part)
+        if self._visitor.leaves:
+            # What was being written when the medium was pulled out is written anew.
+            for part in listing.parts:
+                yield from self._remove(part)
 
     def _take(self, key: str, file: BundleFile, data: bytes) -> Steps[None]:
         places, is_intact = _places_in(data)

@@ -1,0 +1,49 @@
+"""Visits to media as plain values, for commands and other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from edge_agent.usb_watch.media_watch import MediumState, counts
+from edge_agent.usb_watch.mounting import MountRefused
+
+
+def media_document(states: Iterable[MediumState]) -> list[dict[str, Any]]:
+    """Return one record for each visit, oldest first; times in microseconds."""
+    return [_record(state) for state in states]
+
+
+def _record(state: MediumState) -> dict[str, Any]:
+    outcome = state.outcome
+    progress = state.progress if outcome is None or isinstance(outcome, MountRefused) else outcome.progress
+    record: dict[str, Any] = {
+        "visit": state.nonce,
+        "node": state.node,
+        "present": state.is_present,
+        "began_at": state.began_at,
+        "ended_at": state.ended_at,
+        "stage": None if state.stage is None else state.stage.value,
+        "medium": None,
+        "number": state.number,
+        "ending": None,
+        "safe_to_remove": False,
+        "sentence": "",
+        "detail": "",
+        **({} if progress is None else counts(progress)),
+        "damaged_files": [] if progress is None else [f"{file.device}/{file.name}" for file in progress.damaged],
+    }
+    if isinstance(outcome, MountRefused):
+        record |= {"ending": outcome.reason.name.lower(), "sentence": outcome.sentence, "detail": outcome.detail}
+    elif outcome is not None:
+        medium = outcome.medium
+        record |= {
+            "ending": outcome.ending.name.lower(),
+            "safe_to_remove": outcome.ending.is_safe,
+            "sentence": outcome.ending.value,
+            "detail": outcome.detail,
+            "medium": None if medium is None else medium.medium.hex(),
+            "number": None if medium is None else medium.number,
+            "holder": None if medium is None else medium.holder,
+        }
+    return record
