@@ -122,9 +122,12 @@ def test_a_write_protected_stick_is_told_as_such() -> None:
 )
 def test_a_device_of_another_kind_is_ignored_and_one_line_says_so(interfaces: str, words: str) -> None:
     other = usb_device(1, interfaces, ID_MODEL="Keyboard")
-    told, log = what_is_told_of(other, usb_interface(1, 0, interfaces[1:3]))
-    assert told == []
-    (line,) = logged(log, "usb_device_ignored")
+    with MockUsbBus() as bus:
+        bus.plug(other, usb_interface(1, 0, interfaces[1:3]))
+        bus.unplug(other)
+        bus.plug(*LAST)
+        assert bus.told(1) == [THE_LAST]
+    (line,) = logged(bus.log, "usb_device_ignored")
     assert (line["interfaces"], line["model"]) == (words, "Keyboard")
 
 

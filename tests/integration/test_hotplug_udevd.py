@@ -54,6 +54,17 @@ def test_a_medium_that_the_system_lives_on_is_left_alone() -> None:
         assert "usb_drive_of_system" in stick.log
 
 
+def test_what_looks_like_swap_is_left_alone_where_the_list_of_swaps_is_hidden() -> None:
+    with WatchedLoopDevice() as stick:
+        stick.does("attach")
+        stick.told(1)
+        stick.does("hide_swaps", "format_as_swap")
+        assert stick.told(1) == [{"removed": stick.node}]
+        stick.does("format")
+        assert stick.told(1) == [added(stick.node, "ANEW")]
+        assert "usb_drive_of_system" in stick.log
+
+
 def test_what_happens_while_notices_are_lost_is_found_by_listing() -> None:
     with WatchedLoopDevice(receive_buffer_bytes=4096) as stick:
         stick.does("attach")

@@ -184,6 +184,13 @@ class _Inside:
     def format(self) -> None:
         _run("mkfs.vfat", "-i", "0000000B", "-n", "ANEW", self._node)
 
+    def format_as_swap(self) -> None:
+        _run("mkswap", self._node)
+
+    def hide_swaps(self) -> None:
+        """As ProcSubset=pid does to a service."""
+        _run("mount", "-t", "proc", "-o", "subset=pid", "proc", "/proc")
+
     def touch(self) -> None:
         with Path(self._node).open("rb+", buffering=0):
             pass
