@@ -42,10 +42,14 @@ def read_identity_file(root: Path) -> MediumIdentity | None:
         return None
     except OSError:
         raise _odd(path) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise _odd(path)
-        return read_medium_identity(file.read(MEDIUM_IDENTITY_BYTES_MAX + 1))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MEDIUM_IDENTITY_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
+    return read_medium_identity(data)
 
 
 def medium_at(root: Path) -> bytes | None:
