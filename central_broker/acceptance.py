@@ -25,6 +25,7 @@ from central_broker.storage.contract import (
     Arrival,
     ArrivedHead,
     CertifiedDevice,
+    CertifiedMedium,
     ChainLink,
     HeldItem,
     HeldReason,
@@ -40,6 +41,7 @@ from sync_protocol.envelope import Envelope, parse_envelope
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.head import parse_head
 from sync_protocol.identity import Standing, read_device_certificate
+from sync_protocol.medium import read_medium_certificate
 from sync_protocol.statement import Statement, parse_statement
 
 _STANDING_REASONS: Final = {
@@ -67,7 +69,7 @@ class Ignored:
     detail: str
 
 
-Accepted = AcceptedEnvelope | HeldItem | ArrivedHead | CertifiedDevice | Ignored | None
+Accepted = AcceptedEnvelope | HeldItem | ArrivedHead | CertifiedDevice | CertifiedMedium | Ignored | None
 """None: a statement that the center has no use for (its own receipts and keys, which every carrier passes on)."""
 
 
@@ -219,15 +221,17 @@ def accept_head(data: bytes, *, carrier: bytes | None, received_at: int, directo
     return ArrivedHead(head, Arrival(carrier, route_of(carrier, head.origin), received_at))
 
 
-def accept_statement(data: bytes, directory: Directory) -> CertifiedDevice | Ignored | None:
-    """Verify a device certificate; other statements are of no use to the center."""
+def accept_statement(data: bytes, directory: Directory) -> CertifiedDevice | CertifiedMedium | Ignored | None:
+    """Verify a certificate of a device or medium; other statements are of no use to the center."""
     try:
         parsed = parse_statement(data)
-        if parsed.kind != statement.DEVICE_CERTIFICATE:
+        if parsed.kind not in (statement.DEVICE_CERTIFICATE, statement.MEDIUM_CERTIFICATE):
             return None
         directory.trust.check(parsed)
         if parsed.serial > STORED_NUMBER_MAX:
             return Ignored("statement", Fault.BAD_FIELD, "the certificate's serial is beyond what can be stored")
+        if parsed.kind == statement.MEDIUM_CERTIFICATE:
+            return CertifiedMedium(read_medium_certificate(parsed), data)
         return CertifiedDevice(read_device_certificate(parsed), data)
     except ProtocolError as error:
         return Ignored("statement", error.fault, error.detail)

@@ -27,6 +27,8 @@ class KeyKind(StrEnum):
     ISSUING = "issuing"
     RECEIPT = "receipt"
     RECIPIENT = "recipient"
+    MEDIA = "media"
+    """A collection point's own key, delegated to certify media; its secret never leaves it."""
 
 
 class KeyState(StrEnum):
@@ -61,6 +63,8 @@ class AuthorityRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     root_key: str
     keys: list[KeyRecord]
+    delegations: list[KeyRecord] = []
+    """Apart from the keys: only what enrols media needs them, and there may be hundreds."""
 
     def trust(self) -> Trust:
         """What follows from the root; raises ProtocolError when a statement is not genuine."""
@@ -68,12 +72,23 @@ class AuthorityRecord(msgspec.Struct, frozen=True, kw_only=True):
         for key in self.keys:
             if key.kind is not KeyKind.RECIPIENT:
                 trust = trust.learn(parse_statement(key.statement))
+        for delegation in self.delegation_statements():
+            trust = trust.learn(delegation)
         return trust
 
     def statements(self) -> list[Statement]:
-        """Everything devices shall know of keys: certificates first, then what they certify."""
+        """Everything devices shall know of the center's keys: certificates first, then what they certify."""
         ordered = sorted(self.keys, key=lambda key: key.kind is KeyKind.RECIPIENT)
         return [parse_statement(key.statement) for key in ordered]
+
+    def delegation_statements(self) -> list[Statement]:
+        """The newest word on every collection point that was ever delegated to certify media."""
+        return [parse_statement(one.statement) for one in self.delegations]
+
+    def delegation(self, public_key: bytes) -> KeyRecord | None:
+        """The newest word on this collection point's key, or None when it never was delegated."""
+        name = signer_name(public_key).hex()
+        return next((one for one in self.delegations if one.name == name), None)
 
     def active(self, kind: KeyKind) -> KeyRecord:
         """The key in use; every record has one of each kind."""
@@ -129,6 +144,28 @@ def rotate_recipient_key(
     keys = [_replaced(key) if key.kind is KeyKind.RECIPIENT else key for key in record.keys]
     added = _record(KeyKind.RECIPIENT, new, now)
     return _with_keys(record, [*keys, added]), NewSecret(KeyKind.RECIPIENT, added.secret_name, seed)
+
+
+def delegate_media(record: AuthorityRecord, root: Signer, public_key: bytes, now: int) -> AuthorityRecord:
+    """Let a collection point certify media with its own key, or let it again."""
+    return _delegated(record, root, public_key, usage=Usage.MEDIA, now=now)
+
+
+def withdraw_media(record: AuthorityRecord, root: Signer, public_key: bytes, now: int) -> AuthorityRecord:
+    """Have nobody believe that key any more, nor any certificate of a medium that it signed."""
+    return _delegated(record, root, public_key, usage=Usage.NONE, now=now)
+
+
+def _delegated(record: AuthorityRecord, root: Signer, public_key: bytes, *, usage: Usage, now: int) -> AuthorityRecord:
+    _check_root(record, root)
+    known = record.delegation(public_key)
+    serial = 1 if known is None else known.serial + 1
+    statement = certify_key(root, public_key=public_key, usage=usage, serial=serial)
+    added = _record(KeyKind.MEDIA, statement, now)
+    if usage is Usage.NONE:
+        added = msgspec.structs.replace(added, state=KeyState.WITHDRAWN)
+    others = [one for one in record.delegations if one.name != added.name]
+    return msgspec.structs.replace(record, delegations=[*others, added])
 
 
 def _check_root(record: AuthorityRecord, root: Signer) -> None:

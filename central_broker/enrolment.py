@@ -173,10 +173,12 @@ def make_provisioning(
     files: CenterFiles, authority: AuthorityRecord, certificate: Statement, tls_chain: str
 ) -> Provisioning:
     """Put together what a device needs, with today's keys; it holds no secret."""
+    delegation = authority.delegation(read_device_certificate(certificate).public_key)
+    own = [certificate.data] if delegation is None else [delegation.statement, certificate.data]
     return Provisioning(
         device=certificate.subject.hex(),
         root_key=authority.root_key,
-        statements=[*(statement.data for statement in authority.statements()), certificate.data],
+        statements=[*(statement.data for statement in authority.statements()), *own],
         recipient_key=authority.active(KeyKind.RECIPIENT).name,
         tls_certificate=tls_chain,
         tls_authority=files.certificate("root").read_text(),

@@ -14,6 +14,7 @@ from central_broker.storage.contract import (
     ArrivedHead,
     Batch,
     CertifiedDevice,
+    CertifiedMedium,
     HeldItem,
     HeldReason,
     Route,
@@ -55,6 +56,7 @@ def accept_messages(messages: Sequence[Message], directory: Directory) -> tuple[
     held: list[HeldItem] = []
     heads: list[ArrivedHead] = []
     devices: list[CertifiedDevice] = []
+    media: list[CertifiedMedium] = []
     ignored: Counter[str] = Counter()
     for message in messages:
         if message.contents is None:
@@ -75,8 +77,10 @@ def accept_messages(messages: Sequence[Message], directory: Directory) -> tuple[
                     heads.append(outcome)
                 case CertifiedDevice():
                     devices.append(outcome)
+                case CertifiedMedium():
+                    media.append(outcome)
                 case Ignored():
                     ignored[f"{outcome.what}:{outcome.fault.value}"] += 1
                 case None:
                     pass
-    return Batch(envelopes, held, heads, devices), ignored
+    return Batch(envelopes, held, heads, devices, media), ignored

@@ -1,4 +1,4 @@
-"""What every device shall know besides its receipts: keys, and which devices no longer stand as active.
+"""What every device shall know besides its receipts: keys, and which devices and media no longer stand as active.
 
 One retained bundle on the statements topic. It is a shortcut, as all retained messages are: carriers pass statements
 on, and a new provisioning holds the keys too.
@@ -7,33 +7,73 @@ on, and a new provisioning holds the keys too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from central_broker.storage.contract import DeviceRecord
+from central_broker.media import FIRST_SERIAL
+from central_broker.storage.contract import DeviceRecord, MediumRecord
 from sync_protocol.bundle import Frame, FrameType, write_bundle
-from sync_protocol.identity import Standing
+from sync_protocol.identity import Standing, certified_usage
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.statement import Statement, parse_statement
+from sync_protocol.statement import Statement, Usage
 
 _FRAME_OVERHEAD_BYTES: Final = 64
 """More than a frame and its share of the END frame take."""
 
+_RANK_WITHDRAWN: Final = 0
+_RANK_DELEGATED: Final = 2
+"""After what is revoked: a collection point that is never told cannot enrol media, and that can wait."""
 
-def statement_bundle(keys: Sequence[Statement], devices: Iterable[DeviceRecord]) -> bytes:
-    """Return one bundle: all keys, then the certificates of devices that are not (or again) active.
 
-    Within the size of a message: revoked devices come before lost and returned ones, the newest word first.
+def statement_bundle(
+    keys: Sequence[Statement],
+    devices: Iterable[DeviceRecord],
+    media: Iterable[MediumRecord] = (),
+    delegations: Iterable[Statement] = (),
+) -> bytes:
+    """Return one bundle: all keys, then delegations, and the certificates of devices and media that are not (or again)
+    active.
+
+    Within the size of a message: what takes trust away comes before what gives it, the newest word first.
     """
-    told = [one for one in devices if one.standing is not Standing.ACTIVE or one.serial > 1]
-    told.sort(key=lambda one: (one.standing is not Standing.REVOKED, one.standing is not Standing.LOST, -one.issued_at))
-    statements = [*keys]
+    told = [_Told(_rank(one.standing), -one.issued_at, one.certificate) for one in devices if _is_device_news(one)]
+    told += [_Told(_rank(one.standing), -one.issued_at, one.certificate) for one in media if _is_medium_news(one)]
+    for delegation in delegations:
+        # Those in force also come with every medium that they certified; those withdrawn come from here only.
+        withdrawn = certified_usage(delegation) is Usage.NONE
+        told.append(_Told(_RANK_WITHDRAWN if withdrawn else _RANK_DELEGATED, 0, delegation.data))
+    told.sort(key=lambda one: (one.rank, one.order))
     room = BUNDLE_BYTES_MAX - _FRAME_OVERHEAD_BYTES * 2 - sum(_cost(one.data) for one in keys)
-    for record in told:
-        room -= _cost(record.certificate)
+    chosen: list[_Told] = []
+    for one in told:
+        room -= _cost(one.data)
         if room < 0:
             break
-        statements.append(parse_statement(record.certificate))
-    return write_bundle([Frame(FrameType.STATEMENT, one.data) for one in statements])
+        chosen.append(one)
+    # Certificates come before what they certify.
+    chosen.sort(key=lambda one: one.rank not in (_RANK_WITHDRAWN, _RANK_DELEGATED))
+    statements = [*(one.data for one in keys), *(one.data for one in chosen)]
+    return write_bundle([Frame(FrameType.STATEMENT, data) for data in statements])
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    rank: int
+    order: int
+    data: bytes
+
+
+def _rank(standing: Standing) -> int:
+    return {Standing.REVOKED: 1, Standing.LOST: 3}.get(standing, 4)
+
+
+def _is_device_news(record: DeviceRecord) -> bool:
+    return record.standing is not Standing.ACTIVE or record.serial > 1
+
+
+def _is_medium_news(record: MediumRecord) -> bool:
+    """An active medium brings its own first certificate along; the authority's second word has another serial."""
+    return record.standing is not Standing.ACTIVE or record.serial > FIRST_SERIAL
 
 
 def _cost(data: bytes) -> int:

@@ -143,6 +143,11 @@ def certify_key(root: Signer, *, public_key: bytes, usage: Usage, serial: int) -
     )
 
 
+def certified_usage(source: Statement) -> Usage:
+    """Return what a key certificate grants, NONE when it withdraws; raises ProtocolError (unknown_kind, bad_field)."""
+    return _read_key_certificate(source)[0]
+
+
 def _read_key_certificate(source: Statement) -> tuple[Usage, bytes]:
     if source.kind != statement.KEY_CERTIFICATE:
         raise ProtocolError(Fault.UNKNOWN_KIND, f"statement kind {source.kind} is not a key certificate")

@@ -48,7 +48,7 @@ def main(context: click.Context, center: Path, passphrase_file: Path | None) -> 
 
 
 def _add_commands() -> None:
-    from central_broker.commands import authority, data, devices, safekeeping, services
+    from central_broker.commands import authority, data, devices, media, safekeeping, services
 
     for command in (
         authority.init,
@@ -56,6 +56,7 @@ def _add_commands() -> None:
         authority.broker,
         devices.enrol_command,
         devices.devices,
+        media.media,
         data.forms,
         services.consume,
         services.receipts,

@@ -10,6 +10,7 @@ from central_broker.backup import as_time
 from central_broker.center_files import CenterFiles
 from central_broker.commands.authority import write_for_broker
 from central_broker.commands.context import CenterContext, find_device, json_option, now, pass_center
+from central_broker.commands.media_delegation import is_delegated, print_delegation_left
 from central_broker.enrolment import Issuers, Refused, change_standing, enrol, revocation_list
 from central_broker.storage.contract import DeviceRecord, Storage
 from operations.console import fail, print_json, print_line, print_table
@@ -97,6 +98,8 @@ def enrol_command(
     print_line(f"{request.name} is {'known already' if result.renewed else 'enrolled'}: {result.device.hex()}")
     if result.replaced is not None:
         print_line(f"It takes the place of {result.replaced.device.hex()}, which is {replaced_is} now.")
+        if is_delegated(files.authority(), result.replaced):
+            print_delegation_left(result.replaced)
     print_line(f"Carry {path} to the device; there: edge-agent enrol install {path.name}")
 
 
@@ -217,12 +220,23 @@ def devices_standing(center: CenterContext, device: str, standing: str, as_json:
         # Also when nothing changed: a crash may have come between the statement and the list.
         involved = Standing.REVOKED in (wanted, record.standing)
         reload = involved and _renew_revocations(files, storage, issuers)
+    delegated = is_delegated(files.authority(), record)
     if as_json:
-        print_json({"device": record.device, "standing": standing, "changed": changed, "reload_broker": reload})
+        print_json(
+            {
+                "device": record.device,
+                "standing": standing,
+                "changed": changed,
+                "reload_broker": reload,
+                "enrols_media": delegated,
+            }
+        )
         return
     print_line(f"{record.name} ({record.device.hex()}) is {standing}{'' if changed else ', as before'}.")
     if changed:
         print_line("Devices learn of it from the receipt publisher.")
+    if delegated and wanted is not Standing.ACTIVE:
+        print_delegation_left(record)
     if reload:
         print_line("The broker must read it: systemctl reload census-broker (the installed units do it by themselves).")
         print_line("Restart it instead, if the device may be connected at this moment.")

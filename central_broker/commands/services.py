@@ -18,11 +18,11 @@ from operations.journal import configure_logging, get_logger
 from operations.notify import ServiceState, watchdog_interval_seconds
 
 if TYPE_CHECKING:
+    from central_broker.authority import AuthorityRecord
     from central_broker.broker_link import BrokerSettings
     from central_broker.stopping import Stop
     from central_broker.storage.contract import Storage
     from sync_protocol.keys import SigningKey
-    from sync_protocol.statement import Statement
 
 _SENTENCES = {
     "committed": "{committed} committed, {duplicates} known already ({messages} messages)",
@@ -95,12 +95,14 @@ def receipts(center: CenterContext, instance: str) -> None:
     _configure(configuration, "census-receipts")
     files = center.files(configuration)
     signer = files.receipt_key()
-    keys = files.authority().statements()
+    authority = files.authority()
 
     def work(_number: int, stop: Stop, alive: Callable[[], None]) -> None:
         storage = open_storage(configuration.database.url)
         try:
-            _publish(configuration, storage, signer=signer, keys=keys, instance=instance, stop=stop, alive=alive)
+            _publish(
+                configuration, storage, signer=signer, authority=authority, instance=instance, stop=stop, alive=alive
+            )
         finally:
             storage.close()
 
@@ -112,7 +114,7 @@ def _publish(
     storage: Storage,
     *,
     signer: SigningKey,
-    keys: list[Statement],
+    authority: AuthorityRecord,
     instance: str,
     stop: Stop,
     alive: Callable[[], None],
@@ -127,7 +129,7 @@ def _publish(
         origins_at_once=configuration.receipts.batch_origins_max,
     )
     link = BrokerLink(settings.broker, jitter=_jitter)
-    flood = _Flood(storage, keys, link.publish, lambda: link.connected)
+    flood = _Flood(storage, authority, link.publish, lambda: link.connected)
 
     def alive_and_flooding() -> None:
         alive()
@@ -139,7 +141,7 @@ def _publish(
             storage,
             link,
             signer=signer,
-            certificates=[one for one in keys if one.kind == KEY_CERTIFICATE],
+            certificates=[one for one in authority.statements() if one.kind == KEY_CERTIFICATE],
             now=now,
             stop=stop,
             alive=alive_and_flooding,
@@ -154,12 +156,13 @@ class _Flood:
     def __init__(
         self,
         storage: Storage,
-        keys: list[Statement],
+        authority: AuthorityRecord,
         publish: Callable[[str, bytes], int | None],
         connected: Callable[[], bool],
     ) -> None:
         self._storage = storage
-        self._keys = keys
+        self._keys = authority.statements()
+        self._delegations = authority.delegation_statements()
         self._publish = publish
         self._connected = connected
         self._version: int | None = None
@@ -178,7 +181,7 @@ class _Flood:
             version = self._storage.directory_version()
             if version == self._version and time.monotonic() < self._next:
                 return
-            bundle = statement_bundle(self._keys, self._storage.devices())
+            bundle = statement_bundle(self._keys, self._storage.devices(), self._storage.media(), self._delegations)
         except StorageUnavailable:
             return
         if self._publish(STATEMENTS, bundle) is not None:

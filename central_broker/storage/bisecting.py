@@ -34,7 +34,7 @@ def _split(batch: Batch) -> tuple[Batch, Batch]:
     """Return two halves of a batch with more than one envelope; the first keeps what is not an envelope."""
     middle = len(batch.envelopes) // 2
     return (
-        Batch(batch.envelopes[:middle], batch.held, batch.heads, batch.devices),
+        Batch(batch.envelopes[:middle], batch.held, batch.heads, batch.devices, batch.media),
         Batch(batch.envelopes[middle:]),
     )
 
@@ -51,7 +51,7 @@ def _refuse_only_envelope(batch: Batch, message: str) -> Batch:
         envelope.link,
         receiptable=True,
     )
-    return Batch((), (*batch.held, item), batch.heads, batch.devices)
+    return Batch((), (*batch.held, item), batch.heads, batch.devices, batch.media)
 
 
 def _merge(first: BatchResult, second: BatchResult) -> BatchResult:

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 
 from sync_protocol.head import Head
 from sync_protocol.identity import DeviceCertificate, Role, Standing
+from sync_protocol.medium import MediumCertificate
 
 STORED_NUMBER_MAX: Final = (1 << 63) - 1
 """Databases count in signed 64 bits; greater sequences and serials are refused before they come here."""
@@ -159,6 +160,14 @@ class CertifiedDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class CertifiedMedium:
+    """A verified medium certificate with its statement's exact bytes."""
+
+    certificate: MediumCertificate
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ArrivedHead:
     """A verified head and who brought it."""
 
@@ -186,6 +195,7 @@ class Batch:
     held: Sequence[HeldItem] = ()
     heads: Sequence[ArrivedHead] = ()
     devices: Sequence[CertifiedDevice] = ()
+    media: Sequence[CertifiedMedium] = ()
 
 
 class OutcomeKind(StrEnum):
@@ -236,6 +246,21 @@ class DeviceRecord:
     last_seen_at: int | None
     last_route: Route | None
     last_carrier: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class MediumRecord:
+    """A medium that the center knows, by its newest certificate; `recorded_at` is when the first of it came here."""
+
+    medium: bytes
+    number: str
+    holder: str
+    standing: Standing
+    issued_at: int
+    expires_at: int
+    serial: int
+    certificate: bytes
+    recorded_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,10 +431,12 @@ class Storage(Protocol):
         ...
 
     def directory_version(self) -> int:
-        """Return a number that grows whenever devices or forms change: cheap to ask, to know when to load anew."""
+        """Return a number that grows whenever devices, media or forms change: cheap to ask, to know when to load
+        anew.
+        """
         ...
 
-    # Devices and forms
+    # Devices, media and forms
 
     def store_devices(self, devices: Sequence[CertifiedDevice], now: int) -> int:
         """Store certificates that are new or have a greater serial than the known one; return how many were."""
@@ -420,6 +447,16 @@ class Storage(Protocol):
         ...
 
     def device(self, device: bytes) -> DeviceRecord | None: ...
+
+    def store_media(self, media: Sequence[CertifiedMedium], now: int) -> int:
+        """Store certificates that are new or have a greater serial than the known one; return how many were."""
+        ...
+
+    def media(self) -> list[MediumRecord]:
+        """Return every medium, by number."""
+        ...
+
+    def medium(self, medium: bytes) -> MediumRecord | None: ...
 
     def allow_form(self, form: str, version: str = "") -> None:
         """Make a form known; version '' stands for every version of it."""

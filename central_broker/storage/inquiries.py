@@ -13,9 +13,11 @@ from central_broker.storage.contract import (
     Fork,
     HeldReason,
     HeldRecord,
+    MediumRecord,
     Route,
     Totals,
 )
+from central_broker.storage.media import MEDIA_SQL, medium_record
 from sync_protocol.identity import Role, Standing
 
 MISSING_RUNS_MAX: Final = 100
@@ -57,6 +59,13 @@ class Inquiries:
     def device(self, device: bytes) -> DeviceRecord | None:
         rows = self.read(_DEVICES, (device, 1))
         return _device(rows[0]) if rows else None
+
+    def media(self) -> list[MediumRecord]:
+        return [medium_record(row) for row in self.read(MEDIA_SQL, (b"", 0))]
+
+    def medium(self, medium: bytes) -> MediumRecord | None:
+        rows = self.read(MEDIA_SQL, (medium, 1))
+        return medium_record(rows[0]) if rows else None
 
     def forms(self) -> list[tuple[str, str]]:
         return [(row[0], row[1]) for row in self.read("SELECT form, version FROM form ORDER BY form, version")]

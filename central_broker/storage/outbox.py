@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from central_broker.storage.contract import CertifiedDevice, ReceiptIssue, StorageRefused, Want, WholeDecoder
+from central_broker.storage.contract import (
+    CertifiedDevice,
+    CertifiedMedium,
+    ReceiptIssue,
+    StorageRefused,
+    Want,
+    WholeDecoder,
+)
 from central_broker.storage.issuing import Issue
+from central_broker.storage.media import upsert_media
 from central_broker.storage.recording import Statements
 from central_broker.storage.rereading import reread_wholes
 
@@ -21,6 +29,10 @@ class Outbox:
     def store_devices(self, devices: Sequence[CertifiedDevice], now: int) -> int:
         with self.writing() as statements:
             return statements.upsert_devices(devices, now)
+
+    def store_media(self, media: Sequence[CertifiedMedium], now: int) -> int:
+        with self.writing() as statements:
+            return upsert_media(statements, media, now)
 
     def allow_form(self, form: str, version: str = "") -> None:
         with self.writing() as statements:

@@ -75,5 +75,13 @@ CREATE TABLE run_end (
 );
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS)
+_MEDIA: Final = """
+CREATE TABLE medium (
+    medium bytea PRIMARY KEY, number text NOT NULL, holder text NOT NULL, standing integer NOT NULL,
+    issued_at bigint NOT NULL, expires_at bigint NOT NULL, serial bigint NOT NULL, certificate bytea NOT NULL,
+    recorded_at bigint NOT NULL
+);
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA)
 """Number n is at place n - 1."""

@@ -31,6 +31,7 @@ from central_broker.storage.contract import (
     Unreadable,
     WholeDecoder,
 )
+from central_broker.storage.media import upsert_media
 
 Key = tuple[bytes, bytes]
 """(origin, envelope id)"""
@@ -168,6 +169,8 @@ class _Recorder:
     def record(self, batch: Batch) -> BatchResult:
         if batch.devices:
             self.statements.upsert_devices(batch.devices, self.now)
+        if batch.media:
+            upsert_media(self.statements, batch.media, self.now)
         existing = self._place(batch)
         new, stored = self._commit(batch.envelopes, existing)
         held, held_new = self._hold(batch.held, existing, {(e.link.origin, e.link.id) for e in batch.envelopes})

@@ -71,6 +71,14 @@ CREATE TABLE run_end (
 ) STRICT, WITHOUT ROWID;
 """
 
+_MEDIA: Final = """
+CREATE TABLE medium (
+    medium BLOB PRIMARY KEY, number TEXT NOT NULL, holder TEXT NOT NULL, standing INTEGER NOT NULL,
+    issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, serial INTEGER NOT NULL, certificate BLOB NOT NULL,
+    recorded_at INTEGER NOT NULL
+) STRICT;
+"""
+
 
 @MIGRATIONS(name="0001_first")
 def _first(database: Database) -> None:
@@ -82,6 +90,11 @@ def _run_ends(database: Database) -> None:
     _run(_RUN_ENDS, database)
 
 
+@MIGRATIONS(name="0003_media")
+def _media(database: Database) -> None:
+    _run(_MEDIA, database)
+
+
 def _run(script: str, database: Database) -> None:
     # Statement by statement: executescript() would commit the transaction that the migration is part of.
     for statement in script.split(";\n"):
@@ -91,4 +104,4 @@ def _run(script: str, database: Database) -> None:
 
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
-    return frozenset({"0001_first", "0002_run_ends"})
+    return frozenset({"0001_first", "0002_run_ends", "0003_media"})

@@ -18,6 +18,7 @@ from central_broker.acceptance import (
     learn_keys,
 )
 from central_broker.directory import Directory
+from central_broker.messages import accept_messages, read_message
 from central_broker.storage.contract import (
     AcceptedEnvelope,
     ArrivedHead,
@@ -29,13 +30,14 @@ from central_broker.storage.contract import (
     Route,
     Unreadable,
 )
-from sync_protocol.bundle import Frame, FrameType
+from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.content import cut, encode_content
 from sync_protocol.envelope import Envelope
 from sync_protocol.errors import Fault
-from sync_protocol.identity import Standing, Trust
+from sync_protocol.identity import Standing, Trust, certify_key
 from sync_protocol.keys import RecipientPrivateKey, SigningKey
 from sync_protocol.limits import JSON_DEPTH_MAX, PART_BYTES_MAX
+from sync_protocol.statement import Usage
 from tests.support.center import FORM, Center, SealingDevice, body_of, seed
 
 
@@ -335,6 +337,21 @@ def test_device_certificates_are_taken_from_the_authority_only(center: Center, d
     assert isinstance(refused, Ignored)
     assert refused.fault is Fault.UNTRUSTED_SIGNER
     assert accept_statement(center.key_certificates()[0].data, center.directory()) is None
+
+
+def test_medium_certificates_are_taken_from_the_authority_and_from_delegates_that_come_along(center: Center) -> None:
+    directory = center.directory()
+    found = accept_statement(center.certify_medium("0017").data, directory)
+    assert found == center.certify_medium("0017")
+    point = SigningKey(seed("collection point"))
+    by_point = center.certify_medium("0018", signer=point)
+    refused = accept_statement(by_point.data, directory)
+    assert isinstance(refused, Ignored)
+    assert refused.fault is Fault.UNTRUSTED_SIGNER
+    delegation = certify_key(center.root, public_key=point.public_bytes, usage=Usage.MEDIA, serial=1)
+    payload = write_bundle([Frame(FrameType.STATEMENT, one) for one in (by_point.data, delegation.data)])
+    batch, ignored = accept_messages([read_message("census/1/up/" + "ab" * 16, payload, 1)], directory)
+    assert (batch.media, dict(ignored)) == ([by_point], {})
 
 
 def test_key_certificates_of_the_root_that_come_along_are_believed(center: Center, device: SealingDevice) -> None:
