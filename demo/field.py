@@ -174,6 +174,7 @@ class Device:
                 "backoff_seconds_max": 2,
             },
             "vpn": {"interfaces": ["lo"]},
+            "usb": {"mounting": "off"},
             "intake": {"drop_directory": str(folder / "drop"), "submit_socket_group": "root"},
         }
         for section, keys in settings.items():

@@ -152,10 +152,8 @@ class ControlHandler:
                 folder = Path(member(request, "folder", str, ""))
                 if not folder.is_absolute():
                     raise LocalProtocolError("the folder of a visit is an absolute path")
-                return {
-                    "ok": True,
-                    "visit": self._media.visit_folder(folder, leaves=member(request, "leaves", bool, False)),
-                }
+                leaves = member(request, "leaves", bool, False)
+                return {"ok": True, "visit": self._media.visit_folder(folder, leaves=leaves)}
         work = self._work_for(request)
         try:
             return await self._read(work)
@@ -183,9 +181,8 @@ class ControlHandler:
                     raise LocalProtocolError("a request for one envelope names its sequence")
                 return lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
             case other:
-                raise LocalProtocolError(
-                    f"{other!r} is none of {STATUS}, {QUEUE_LIST}, {QUEUE_SHOW}, {MEDIA}, {MEDIA_VISIT}"
-                )
+                known = ", ".join((STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT))
+                raise LocalProtocolError(f"{other!r} is none of {known}")
 
 
 def _number(request: Request, name: str, default: Any, maximum: int) -> Any:

@@ -114,7 +114,7 @@ def _visit(context: click.Context, folder: Path, *, leaves: bool, as_json: bool)
         print_line(_sentence(visit))
         for file in visit["damaged_files"]:
             print_line(f"damaged: {file}")
-    context.exit(0 if visit["safe_to_remove"] else 1)
+    context.exit(0 if visit["ending"] == ("safe" if leaves else "read") else 1)
 
 
 def _done(visit: dict[str, Any]) -> tuple[int, int | None]:

@@ -57,6 +57,7 @@ class EdgeDevice:
             "broker": f'address = "127.0.0.1"\nport = {port}\nbackoff_seconds_min = 1\nbackoff_seconds_max = 1',
             "vpn": 'interfaces = ["lo"]',
             "intake": f'drop_directory = "{self.drop_directory}"\nsubmit_socket_group = "{group}"',
+            "usb": 'mounting = "off"',
             "storage": "free_bytes_min = 1000000",
             "log": 'style = "text"',
         }
@@ -73,9 +74,9 @@ class EdgeDevice:
     def request(self) -> EnrolmentRequest:
         return decode_record((self.provisioning_directory / "request.json").read_bytes(), EnrolmentRequest)
 
-    def enrol(self, name: str = "tablet 17") -> Self:
+    def enrol(self, name: str = "tablet 17", role: str = "tablet") -> Self:
         """The whole enrolment, by the device's own commands."""
-        self.succeed("enrol", "request", "--name", name)
+        self.succeed("enrol", "request", "--name", name, "--role", role)
         answer = self.folder / "answer.json"
         answer.write_bytes(encode_record(self.provisioning()))
         self.succeed("enrol", "install", str(answer))
