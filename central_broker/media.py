@@ -11,12 +11,12 @@ from typing import Final
 
 from central_broker.authority import AuthorityRecord, KeyKind, KeyState
 from central_broker.enrolment import Refused
-from central_broker.storage.contract import CertifiedMedium, MediumRecord, Storage
+from central_broker.storage.contract import STORED_NUMBER_MAX, CertifiedMedium, MediumRecord, Storage
 from sync_protocol.errors import ProtocolError
-from sync_protocol.identity import Standing
+from sync_protocol.identity import Standing, Trust
 from sync_protocol.keys import Signer
 from sync_protocol.limits import DELEGATED_SERIAL_MAX
-from sync_protocol.medium import certify_medium, read_medium_certificate, write_medium_identity
+from sync_protocol.medium import MediumIdentity, certify_medium, read_medium_certificate, write_medium_identity
 from sync_protocol.statement import Statement, parse_statement
 
 FIRST_SERIAL: Final = DELEGATED_SERIAL_MAX + 1
@@ -81,6 +81,23 @@ def _certify(
     if stored is None or stored.certificate != statement.data:
         return Refused("a newer certificate of this medium has just come in", "try again")
     return stored
+
+
+def record_medium(identity: MediumIdentity, *, trust: Trust, storage: Storage, now: int) -> MediumRecord | Refused:
+    """Take into the register what a medium says of itself, if it is genuine; a newer word that is known stays."""
+    certificate = identity.certificate
+    try:
+        identity.learn_keys(trust).check(certificate)
+        found = CertifiedMedium(read_medium_certificate(certificate), certificate.data)
+    except ProtocolError as error:
+        return Refused(
+            f"the medium's identity is not genuine: {error.detail}",
+            "it is not the Department's, or its collection point's delegation was withdrawn: enrol it anew",
+        )
+    if certificate.serial > STORED_NUMBER_MAX:
+        return Refused("the medium's serial is beyond what can be stored", "enrol it anew")
+    storage.store_media([found], now)
+    return storage.medium(certificate.subject) or Refused("the medium was not recorded", "try again")
 
 
 def words_of(record: MediumRecord) -> MediumWords:

@@ -114,7 +114,7 @@ def _say_made(center: CenterContext, files: CenterFiles, root_key: str, as_json:
     print_line("Now, in this order:")
     print_line(f"  1. Copy {files.configuration.directories.secrets} and {files.state} to two safe places, and the")
     print_line("     passphrase to a third. Without the recipient key, nothing that tablets seal can be opened.")
-    print_line(f"  2. Move {root} offline. It is needed again only for `keys rotate receipt`.")
+    print_line(f"  2. Move {root} offline. It is needed again only for `keys rotate receipt` and `media delegate`.")
     print_line("  3. central-broker broker, and start mosquitto as it says.")
     print_line("  4. central-broker forms add FORM for every form of the census.")
 

@@ -15,11 +15,26 @@ from central_broker.commands.context import CenterContext, json_option, now, pas
 from central_broker.commands.media_delegation import media_delegate, media_delegates
 from central_broker.commands.medium_documents import certified_by, document, last_day, signature, signers
 from central_broker.enrolment import Refused
-from central_broker.media import MediumWords, change_medium, enrol_medium, is_believed, medium_identity, words_of
-from central_broker.medium_folder import MediumFolderError, medium_at, write_identity_file
+from central_broker.media import (
+    MediumWords,
+    change_medium,
+    enrol_medium,
+    is_believed,
+    medium_identity,
+    record_medium,
+    words_of,
+)
+from central_broker.medium_folder import (
+    MediumFolderError,
+    identity_path,
+    medium_at,
+    read_identity_file,
+    write_identity_file,
+)
 from central_broker.storage.contract import MediumRecord, Storage
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
 from sync_protocol.domains import NAME_BYTES
+from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Standing
 
 _STANDINGS = [one.name.lower() for one in Standing]
@@ -260,6 +275,39 @@ def media_write(center: CenterContext, *, medium: str, out: Path, replace: bool,
     print_line(f"Written: {path}. Unmount the stick.")
     if record.standing is not Standing.ACTIVE:
         print_line(f"Tablets do not write to it: medium {record.number} is {record.standing.name.lower()}.")
+
+
+@media.command(
+    name="record",
+    epilog="""\b
+Examples:
+  central-broker media record /media/stick
+""",
+)
+@click.argument("folder", type=_FOLDER)
+@json_option
+@pass_center
+def media_record(center: CenterContext, folder: Path, as_json: bool) -> None:
+    """Take the stick mounted at FOLDER into the register: a collection point enrolled it, or a restored database
+    lacks it.
+
+    Nothing is written to it, and a newer word on it that is known here stays.
+    """
+    try:
+        identity = read_identity_file(folder)
+    except MediumFolderError as error:
+        fail(error.problem, error.remedy)
+    except ProtocolError as error:
+        fail(f"{identity_path(folder)} cannot be used: {error.detail}", "enrol the stick anew")
+    if identity is None:
+        fail(f"there is no {identity_path(folder)}", "name the root of a stick that was enrolled")
+    files = center.files()
+    with files.only_one(), center.storage() as storage:
+        record = _or_fail(record_medium(identity, trust=files.trust(), storage=storage, now=now()))
+    if as_json:
+        print_json(document(record))
+        return
+    print_line(f"Medium {record.number} ({record.medium.hex()}) is {record.standing.name.lower()}.")
 
 
 media.add_command(media_delegate)

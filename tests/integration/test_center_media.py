@@ -147,12 +147,20 @@ def test_a_collection_point_is_delegated_with_the_root_from_its_offline_place(in
     (stick / "CENSUS").mkdir()
     (stick / "CENSUS" / "MEDIUM.CNS").write_bytes(identity)
     assert installed.on(stick)["number"] == "7"
+    assert "CENSUS" in commands.refuse("media", "record", installed.stick("empty"))
+    assert commands.json("media", "record", stick)["number"] == "7"
+    assert commands.json("media", "show", "7")["certified_by"] == "laptop 3"
     [shown] = commands.json("media", "delegates")
     assert (shown["name"], shown["delegation"]) == ("laptop 3", "active")
 
     said = commands.run("devices", "standing", "laptop 3", "lost")
     assert "media delegate" in said
-    assert commands.json("media", "delegate", "laptop 3", "--withdraw", "--root-file", root)["changed"]
+    withdrawn = commands.json("media", "delegate", "laptop 3", "--withdraw", "--root-file", root)
+    assert (withdrawn["changed"], withdrawn["orphaned"]) == (True, [(b"seven" + bytes(11)).hex()])
+    assert "media renew" in commands.refuse("media", "write", "7", "--out", stick)
+    commands.run("media", "renew", "7")
+    commands.run("media", "write", "7", "--out", stick)
+    assert installed.on(stick)["serial"] > 1 << 32
     assert "media delegate" not in commands.run("devices", "standing", "laptop 3", "revoked")
     assert commands.json("media", "delegates")[0]["delegation"] == "withdrawn"
 

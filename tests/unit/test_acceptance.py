@@ -348,10 +348,15 @@ def test_medium_certificates_are_taken_from_the_authority_and_from_delegates_tha
     refused = accept_statement(by_point.data, directory)
     assert isinstance(refused, Ignored)
     assert refused.fault is Fault.UNTRUSTED_SIGNER
+    # A collection point makes no devices, either.
+    with_its_key = Center(issuer=point).certify(SealingDevice("x", center))
     delegation = certify_key(center.root, public_key=point.public_bytes, usage=Usage.MEDIA, serial=1)
-    payload = write_bundle([Frame(FrameType.STATEMENT, one) for one in (by_point.data, delegation.data)])
+    payload = write_bundle(
+        [Frame(FrameType.STATEMENT, one) for one in (by_point.data, with_its_key.data, delegation.data)]
+    )
     batch, ignored = accept_messages([read_message("census/1/up/" + "ab" * 16, payload, 1)], directory)
-    assert (batch.media, dict(ignored)) == ([by_point], {})
+    assert (batch.media, dict(ignored)) == ([by_point], {"statement:untrusted_signer": 1})
+    assert not batch.devices
 
 
 def test_key_certificates_of_the_root_that_come_along_are_believed(center: Center, device: SealingDevice) -> None:

@@ -19,6 +19,7 @@ from central_broker.media import (
     enrol_medium,
     is_believed,
     medium_identity,
+    record_medium,
     words_of,
 )
 from central_broker.storage import open_storage
@@ -186,6 +187,22 @@ def test_medium_of_a_withdrawn_delegate_needs_a_new_certificate(center: Center) 
     adopted = center.change(record)
     root = Trust(bytes.fromhex(authority.root_key)).learn(authority.delegation_statements()[0])
     assert certificate_in_force(read_medium_identity(center.identity(adopted)), None, root).number == "7"
+
+
+def test_a_medium_at_hand_comes_into_the_register_only_if_it_is_genuine_and_newer(center: Center) -> None:
+    record = center.delegate()
+    identity = read_medium_identity(center.identity(record))
+    trust = center.files.trust()
+    stranger = open_storage(f"sqlite:///{center.files.state}/other.sqlite3")
+    found = record_medium(identity, trust=trust, storage=stranger, now=NOW)
+    assert found == record
+    stranger.close()
+    lost = center.change(record, standing=Standing.LOST)
+    assert record_medium(identity, trust=trust, storage=center.storage, now=NOW) == lost
+    center.withdraw()
+    refused = record_medium(identity, trust=center.files.trust(), storage=center.storage, now=NOW)
+    assert isinstance(refused, Refused)
+    assert "withdrawn" in refused.remedy
 
 
 def test_medium_of_a_delegate_carries_the_delegates_key(center: Center) -> None:
