@@ -9,6 +9,7 @@ from sync_protocol import statement
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.identity import DeviceCertificate, Role, Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import Recipient, Signer
+from sync_protocol.medium import read_medium_certificate
 from sync_protocol.statement import Statement, parse_statement
 
 
@@ -68,6 +69,8 @@ class Beliefs:
             read_device_certificate(source)
         elif source.kind == statement.RECIPIENT_KEY:
             read_recipient_key(source)
+        elif source.kind == statement.MEDIUM_CERTIFICATE:
+            read_medium_certificate(source)
 
 
 def origin_certificate(transaction: StoreTransaction, origin: bytes) -> DeviceCertificate:
