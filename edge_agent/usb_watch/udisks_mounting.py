@@ -138,7 +138,8 @@ class UdisksMounting:
     ) -> str | BusFailure:
         """The mount's path. Tried without nosymfollow where the system's mount library does not know the word."""
         file_system = device.file_system or ""
-        options = f"{_OPTIONS}{_OPTIONS_OF[file_system]},{'rw' if writable else 'ro'}"
+        # Never "rw": asked for by name, it is refused on a write-protected medium instead of becoming read-only.
+        options = f"{_OPTIONS}{_OPTIONS_OF[file_system]}{'' if writable else ',ro'}"
         answer: str | BusFailure = BusFailure("untried", "")
         for symlinks in (f",{mount_table.NO_SYMLINKS}", ""):
             words = {"fstype": Variant("s", file_system), "options": Variant("s", options + symlinks)}
