@@ -50,7 +50,8 @@ from edge_agent.usb_watch.udisks_bus import (
 )
 
 # Nobody sits there to answer a question for a password.
-_UNATTENDED = {"auth.no_user_interaction": Variant("b", True)}
+_YES = Variant("b", True)
+_UNATTENDED = {"auth.no_user_interaction": _YES}
 _OPTIONS = "nosuid,nodev,noexec,noatime"
 # uid and gid are the caller's by default. exfat and ext4 get their errors=remount-ro by default.
 _OPTIONS_OF = {"vfat": ",utf8=1,shortname=mixed,flush,umask=0077", "exfat": ",umask=0077", "ext4": ""}
@@ -125,8 +126,9 @@ class UdisksMounting:
                 if not isinstance(answer, BusFailure):
                     return await self._checked(bus, block, device, number, Path(answer))
                 if not answer.is_one_of("AlreadyMounted"):
-                    if answer.is_timeout:  # the mount may still come about: it must not stay
-                        await self._unmount_all(bus, block, number)
+                    if answer.is_timeout:
+                        # The mount may still come about; UDisks2 answers this only after it, one call at a time.
+                        await bus.call(block, FILE_SYSTEM, "Unmount", "a{sv}", ({**_UNATTENDED, "force": _YES},))
                     return self._refusal(device, number, answer)
                 taken = await self._take_over(bus, block, device, number, writable=writable)
                 if taken is not None:
@@ -138,7 +140,8 @@ class UdisksMounting:
     ) -> str | BusFailure:
         """The mount's path. Tried without nosymfollow where the system's mount library does not know the word."""
         file_system = device.file_system or ""
-        options = f"{_OPTIONS}{_OPTIONS_OF[file_system]},{'rw' if writable else 'ro'}"
+        # Never "rw": asked for by name, it is refused on a write-protected medium instead of becoming read-only.
+        options = f"{_OPTIONS}{_OPTIONS_OF[file_system]}{'' if writable else ',ro'}"
         answer: str | BusFailure = BusFailure("untried", "")
         for symlinks in (f",{mount_table.NO_SYMLINKS}", ""):
             words = {"fstype": Variant("s", file_system), "options": Variant("s", options + symlinks)}

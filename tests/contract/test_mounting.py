@@ -31,9 +31,18 @@ from edge_agent.usb_watch.udisks_mounting import UdisksMounting
 from tests.support.fake_udisks import FakeDisk, FakeUdisks, KernelMounts
 from tests.support.loop_media import LoopMedium, loop_medium, make_image, why_no_loop_media
 from tests.support.message_bus import message_bus, why_no_message_bus
-from tests.support.real_udisks import real_udisks, udev_entry, why_no_real_udisks
+from tests.support.real_udisks import INSIDE, real_udisks, wait_until_udev_knows
 
 pytestmark = pytest.mark.root
+
+
+# What the expressions of `Bench.construction` need, here and in a process that gets killed.
+_IMPORTS = """
+from pathlib import Path
+from edge_agent.usb_watch.block_device import BlockDevice
+from edge_agent.usb_watch.system_mounting import SystemMounting
+from edge_agent.usb_watch.udisks_mounting import UdisksMounting, own_media_folders
+"""
 
 
 class Bench(ABC):
@@ -56,7 +65,9 @@ class Bench(ABC):
 
     def mounting(self) -> Mounting:
         """The implementation."""
-        made = eval(self.construction(), globals())
+        namespace: dict[str, object] = {}
+        exec(_IMPORTS, namespace)
+        made = eval(self.construction(), namespace)
         assert isinstance(made, SystemMounting | UdisksMounting)
         return made
 
@@ -129,17 +140,16 @@ class RealUdisksBench(Bench):
 
     def noticed(self, medium: LoopMedium, file_system: str) -> None:
         """See `Bench`."""
-        self.stack.enter_context(udev_entry(medium, file_system))
+        wait_until_udev_knows(medium)
 
 
-@pytest.fixture(params=["kernel", "udisks", "udisksd"])
+# The real udisksd needs a udevd: tests/integration/test_mounting_udisksd.py runs this file where there is one.
+@pytest.fixture(params=["udisksd"] if INSIDE in os.environ else ["kernel", "udisks"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """Each implementation."""
     reasons = [why_no_loop_media()]
     if request.param != "kernel":
         reasons.append(why_no_message_bus())
-    if request.param == "udisksd":
-        reasons.append(why_no_real_udisks())
     for reason in filter(None, reasons):
         pytest.skip(reason)
     kind = {"kernel": SystemBench, "udisks": FakeUdisksBench, "udisksd": RealUdisksBench}[request.param]
@@ -329,13 +339,8 @@ def test_two_media_at_once_do_not_meet(bench: Bench) -> None:
 def test_nothing_is_left_of_a_daemon_that_was_killed(bench: Bench) -> None:
     medium = bench.plug()
     device = medium.block_device("ext4")
-    code = (
-        "import sys, time; from pathlib import Path\n"
-        "from edge_agent.usb_watch.block_device import BlockDevice\n"
-        "from edge_agent.usb_watch.system_mounting import SystemMounting\n"
-        "from edge_agent.usb_watch.udisks_mounting import UdisksMounting, own_media_folders\n"
-        f"print({bench.construction()}.mount({device!r}, writable=True).path, flush=True); time.sleep(100)"
-    )
+    call = f"{bench.construction()}.mount({device!r}, writable=True)"
+    code = f"{_IMPORTS}\nimport time\nprint({call}.path, flush=True); time.sleep(100)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())

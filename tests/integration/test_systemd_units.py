@@ -31,7 +31,8 @@ UNITS = [
     "census-broker-reload.service",
     "census-center.target",
 ]
-COMMENTED_FILES = sorted(path for path in UNITS_FOLDER.rglob("*") if path.is_file())
+# A polkit rule is a program, and says its reasons as programs do.
+COMMENTED_FILES = sorted(path for path in UNITS_FOLDER.rglob("*") if path.is_file() and path.suffix != ".rules")
 EXPOSURE_MAX = 2.0
 
 needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

@@ -103,6 +103,7 @@ class FakeUdisks:
     disks: dict[str, FakeDisk] = field(default_factory=dict)
     errors: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     hooks: dict[str, Callable[[FakeDisk], None]] = field(default_factory=dict)
+    on_resolve: Callable[[], None] | None = None
     forbidden_options: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -161,6 +162,8 @@ class FakeUdisks:
         if member == "ResolveDevice":
             wanted = unpack_variants(message.body[0])["path"]
             found = [self._path(disk) for disk in self.disks.values() if disk.node == wanted]
+            if self.on_resolve is not None:
+                self.on_resolve()
             return Message.new_method_return(message, "ao", [found])
         if member == "Get" and message.body[1] == "Version":
             return Message.new_method_return(message, "v", [Variant("s", "2.9.4")])

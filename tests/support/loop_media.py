@@ -8,14 +8,14 @@ import fcntl
 import os
 import random
 import shutil
+import stat
 import subprocess
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.usb_watch.block_device import BlockDevice
-from edge_agent.usb_watch.mount_table import read_mount_table
+from edge_agent.usb_watch.mount_table import device_number_of, read_mount_table
 from tests.support.processes import wait_until
 
 _LOOP_CTL_ADD = 0x4C80
@@ -78,9 +78,10 @@ class LoopMedium:
         def removed() -> bool:
             with contextlib.suppress(OSError):
                 _control(_LOOP_CTL_REMOVE, self.number)
-            return not self.node.exists()
+            return device_number_of(str(self.node)) is None
 
         wait_until(removed, "the loop device to go")
+        self.node.unlink(missing_ok=True)
 
     def mounts(self) -> list[Path]:
         """Where it is mounted."""
@@ -91,6 +92,8 @@ class LoopMedium:
 def loop_medium(image: Path, *, is_write_protected: bool = False) -> Iterator[LoopMedium]:
     """The image on a loop device; afterwards it is mounted nowhere and the device is gone."""
     medium = LoopMedium(_add_loop_device(), image)
+    if not medium.node.exists():  # /dev is a copy that the kernel does not write to
+        os.mknod(medium.node, stat.S_IFBLK | 0o600, os.makedev(*medium.device_number))
     read_only = ["--read-only"] if is_write_protected else []
     subprocess.run(["losetup", *read_only, str(medium.node), str(image)], check=True, capture_output=True)
     try:
@@ -113,8 +116,3 @@ def _add_loop_device() -> int:
 def _control(request: int, number: int) -> None:
     with Path("/dev/loop-control").open("rb") as control:
         fcntl.ioctl(control, request, number)
-
-
-def unique_label() -> str:
-    """A label that no other medium of this machine has."""
-    return f"census{uuid.uuid4().hex[:8]}"

@@ -1,9 +1,10 @@
-"""The real udisksd on a private bus, told by hand what udev would have told it of loop devices. Needs root."""
+"""The real udisksd beside a real udevd, in namespaces of their own. Needs root."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,38 +13,64 @@ from edge_agent.usb_watch.udisks_mounting import UdisksMounting
 from tests.support.loop_media import LoopMedium
 from tests.support.processes import wait_until
 
-_PROGRAMS = (Path("/usr/libexec/udisks2/udisksd"), Path("/usr/lib/udisks2/udisksd"))
-_UDEV_DATA = Path("/run/udev/data")
+_UDISKS = (Path("/usr/libexec/udisks2/udisksd"), Path("/usr/lib/udisks2/udisksd"))
+_UDEV = (Path("/lib/systemd/systemd-udevd"), Path("/usr/lib/systemd/systemd-udevd"))
+# Set inside the namespaces, where udisksd and its udev are the test's own.
+INSIDE = "CENSUS_TEST_PRIVATE_UDEV"
+
+# /dev is a private copy, so that udevd changes no owner and no link of the real one; loop nodes are made by the tests.
+_SET_UP = """
+mount --make-rprivate /
+ip link set lo up
+mkdir -p /media
+mount -t tmpfs -o mode=755 tmpfs /media
+mkdir -p /run && mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/udev /run/lock /run/real-dev
+mount --bind /dev /run/real-dev
+mount -t tmpfs -o mode=755,dev tmpfs /dev
+for node in null zero full random urandom tty loop-control; do cp -a /run/real-dev/$node /dev/; done
+mkdir /dev/shm
+ln -s /proc/self/fd /dev/fd
+"$UDEVD" --daemon --resolve-names=never
+exec "$@"
+"""
 
 
 def why_no_real_udisks() -> str | None:
-    """The reason to skip a test that needs udisksd; None when it can run here."""
-    if not any(program.exists() for program in _PROGRAMS):
-        return "udisksd is not installed: apt-get install udisks2"
-    if Path("/run/udev/control").exists():
-        return "a real udevd runs here, and its entries are not to be written by a test"
-    if Path("/run/dbus/system_bus_socket").exists():
-        return "a system bus runs here, whose UDisks2 would meddle"
-    return None
+    """The reason to skip a test that needs udisksd and udevd; None when they can run here."""
+    for programs, name, package in ((_UDISKS, "udisksd", "udisks2"), (_UDEV, "systemd-udevd", "udev")):
+        if not any(program.exists() for program in programs):
+            return f"{name} is not installed: apt-get install {package}"
+    if shutil.which("unshare") is None:
+        return "unshare is not installed"
+    probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
+    return None if probe.returncode == 0 else f"no namespaces here: {probe.stderr.decode().strip()}"
 
 
-@contextlib.contextmanager
-def udev_entry(medium: LoopMedium, file_system: str) -> Iterator[None]:
-    """What udev would have found out about the medium, in udev's own database."""
-    entry = _UDEV_DATA / f"b{medium.device_number[0]}:{medium.device_number[1]}"
-    _UDEV_DATA.mkdir(parents=True, exist_ok=True)
-    lines = ["I:1", f"E:ID_FS_TYPE={file_system}", "E:ID_FS_USAGE=filesystem", f"E:ID_FS_LABEL=census{medium.number}"]
-    entry.write_text("".join(f"{line}\n" for line in lines))
-    try:
-        yield
-    finally:
-        entry.unlink()
+def run_beside_udev(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs the words in namespaces with a udevd; everything that was started there ends with them."""
+    environment = {**os.environ, "UDEVD": str(next(program for program in _UDEV if program.exists())), INSIDE: "1"}
+    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return subprocess.run(
+        [*command, "bash", "-e", "-c", _SET_UP, "bash", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def wait_until_udev_knows(medium: LoopMedium) -> None:
+    """Waits for udev to have looked at what is on the medium."""
+    entry = Path(f"/run/udev/data/b{medium.device_number[0]}:{medium.device_number[1]}")
+    subprocess.run(["udevadm", "trigger", "--settle", str(medium.node)], check=True, capture_output=True)
+    wait_until(entry.exists, "udev's entry of the loop device")
 
 
 @contextlib.contextmanager
 def real_udisks(bus_address: str) -> Iterator[None]:
     """udisksd, once it answers; it knows the loop devices that were there before it."""
-    program = next(program for program in _PROGRAMS if program.exists())
+    program = next(program for program in _UDISKS if program.exists())
     environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus_address}
     with subprocess.Popen(
         [str(program), "--no-debug"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
