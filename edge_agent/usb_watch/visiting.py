@@ -88,17 +88,14 @@ class Visiting:
         """Mount, visit, unmount. When cancelled, the medium is unmounted before that takes effect."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="medium") as thread:
             self._thread = thread
-            refused = await self._mount(writable=True)
-            if refused is not None:
-                return refused
             try:
-                return await self._walk(visitor)
+                refused = await self._mount(writable=True)
+                return refused if refused is not None else await self._walk(visitor)
             finally:
                 if self._link_key is not None:
                     self._surroundings.host.link_down(self._link_key)
-                if self._mounted is not None:
-                    # Not awaited through a cancellation: the thread pool's end waits for it.
-                    thread.submit(self._mounted.unmount)
+                # After whatever the thread is still at, a mounting included; its end waits for this.
+                thread.submit(self._release)
 
     async def _walk(self, visitor: Visitor) -> Outcome:
         walk = visit(visitor)
@@ -212,8 +209,10 @@ class Visiting:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _mount(self, *, writable: bool) -> MountRefused | None:
-        mounting = self._surroundings.mounting
-        mounted = await self._on_thread(lambda: mounting.mount(self._device, writable=writable))
+        return await self._on_thread(lambda: self._mount_now(writable=writable))
+
+    def _mount_now(self, *, writable: bool) -> MountRefused | None:
+        mounted = self._surroundings.mounting.mount(self._device, writable=writable)
         if isinstance(mounted, MountRefused):
             return mounted
         self._mounted = mounted
@@ -229,12 +228,13 @@ class Visiting:
             kind = FaultKind.GONE if refused.reason is MountRefusal.VANISHED else FaultKind.UNREADABLE
             raise VolumeFault(kind, f"{refused.sentence} {refused.detail}")
 
-    async def _unmount(self) -> None:
+    def _release(self) -> Unmounted | UnmountFailed | None:
         mounted, self._mounted, self._volume = self._mounted, None, None
-        if mounted is None:
-            return
-        match await self._on_thread(mounted.unmount):
-            case Unmounted(was_lazy=False):
+        return None if mounted is None else mounted.unmount()
+
+    async def _unmount(self) -> None:
+        match await self._on_thread(self._release):
+            case None | Unmounted(was_lazy=False):
                 return
             case Unmounted():
                 raise VolumeFault(FaultKind.UNREADABLE, "files on it were still open when it was released")

@@ -42,9 +42,9 @@ class FolderDrives:
     mounts: list[str] = field(default_factory=list)
     in_place: set[str] = field(default_factory=set)
     off: list[str] = field(default_factory=list)
-    refusing: list[MountRefused] = field(default_factory=list)
+    refusing: list[MountRefused | None] = field(default_factory=list)
     problem: str | None = None
-    unmounting: Unmounted | UnmountFailed = Unmounted(was_lazy=False)
+    unmounting: Unmounted | UnmountFailed = field(default_factory=lambda: Unmounted(was_lazy=False))
     cleared: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
 
@@ -208,7 +208,7 @@ def test_a_medium_that_cannot_be_read_back_is_never_called_safe(
     async def scenario() -> None:
         async with scene(folder) as at:
             await at.fill(1)
-            at.drives.refusing = [None, MountRefused(reason, "")]  # type: ignore[list-item] # the first is not refused
+            at.drives.refusing = [None, MountRefused(reason, "")]
             at.plug(stick(folder, "red"))
             (visit,) = await at.ended(1)
             assert visit["ending"] == ending and not visit["safe_to_remove"] and at.drives.off == []
