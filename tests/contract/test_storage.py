@@ -376,6 +376,57 @@ def test_devices_keep_the_newest_certificate_and_their_last_sign_of_life(storage
     assert storage.device(b"n" * 16) is None
 
 
+def test_media_keep_the_newest_certificate_whichever_comes_first(storage: Storage) -> None:
+    center = Center()
+    version = storage.directory_version()
+    first, lost = center.certify_medium("0017"), center.certify_medium("0017", standing=Standing.LOST, serial=2)
+    assert storage.store_media([first], 7) == 1
+    assert storage.directory_version() == version + 1
+    assert storage.store_media([lost, first, lost], 8) == 1
+    assert storage.store_media([first], 9) == 0
+    assert storage.directory_version() == version + 2
+    [record] = storage.media()
+    assert (record.number, record.holder, record.standing, record.serial) == ("0017", "Әсем", Standing.LOST, 2)
+    assert (record.certificate, record.recorded_at) == (lost.data, 7)
+    assert storage.medium(first.certificate.medium) == record
+    assert storage.medium(b"n" * 16) is None
+
+
+def test_media_come_with_a_batch_and_are_listed_by_number(storage: Storage) -> None:
+    center = Center()
+    second, first = center.certify_medium("0002", serial=5), center.certify_medium("0001", expires_at=(1 << 64) - 1)
+    older = center.certify_medium("0002", serial=4)
+    chain = LinkChain("a")
+    result = storage.commit(Batch([chain.accepted()], media=[second, first, older]), decode_whole, 8)
+    assert result.committed_at == 8
+    assert [(one.number, one.serial) for one in storage.media()] == [("0001", 1), ("0002", 5)]
+    assert storage.media()[0].expires_at == (1 << 63) - 1
+    assert storage.commit(Batch(media=[second]), decode_whole, 9).committed_at is None
+
+
+def test_media_survive_a_neighbour_that_the_database_refuses(storage: Storage) -> None:
+    chain = LinkChain("a")
+    bad = chain.accepted(content='{"name": "\ud800"}')
+    batch = Batch([chain.accepted(), bad, chain.accepted()], media=[Center().certify_medium("0001")])
+    storage.commit(batch, decode_whole, 8)
+    assert [one.number for one in storage.media()] == ["0001"]
+
+
+def test_database_of_the_release_before_gets_the_register_of_media(storage: Storage, url: str) -> None:
+    storage.store_devices([Center().certify(SealingDevice("tablet", Center()))], 1)
+    with storage.writing() as statements:  # type: ignore[attr-defined]  # the migration is taken back
+        statements.execute("DROP TABLE medium")
+        if url.startswith("sqlite"):
+            statements.execute("DELETE FROM _sqlite_migrations WHERE name = '0003_media'")
+        else:
+            statements.execute("UPDATE schema_version SET number = 2")
+    again = open_storage(url)
+    assert again.media() == []
+    assert again.store_media([Center().certify_medium("0001")], 2) == 1
+    assert len(again.devices()) == 1
+    again.close()
+
+
 def test_forms_are_known_by_version(storage: Storage) -> None:
     version = storage.directory_version()
     storage.allow_form("household")

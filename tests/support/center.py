@@ -12,6 +12,7 @@ from central_broker.storage.contract import (
     Arrival,
     ArrivedHead,
     CertifiedDevice,
+    CertifiedMedium,
     ChainLink,
     DeviceRecord,
     PartContent,
@@ -32,6 +33,7 @@ from sync_protocol.identity import (
     read_device_certificate,
 )
 from sync_protocol.keys import RecipientPrivateKey, SigningKey
+from sync_protocol.medium import certify_medium, read_medium_certificate
 from sync_protocol.statement import Statement, Usage
 
 FORM = "household"
@@ -76,6 +78,27 @@ class Center:
             serial=serial,
         )
         return CertifiedDevice(read_device_certificate(statement), statement.data)
+
+    def certify_medium(
+        self,
+        number: str,
+        *,
+        standing: Standing = Standing.ACTIVE,
+        serial: int = 1,
+        expires_at: int = 0,
+        signer: SigningKey | None = None,
+    ) -> CertifiedMedium:
+        statement = certify_medium(
+            self.issuer if signer is None else signer,
+            medium=seed(f"medium {number}")[:16],
+            number=number,
+            holder="Әсем",
+            standing=standing,
+            issued_at=1,
+            expires_at=expires_at,
+            serial=serial,
+        )
+        return CertifiedMedium(read_medium_certificate(statement), statement.data)
 
     def directory(
         self,

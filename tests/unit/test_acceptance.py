@@ -337,6 +337,21 @@ def test_device_certificates_are_taken_from_the_authority_only(center: Center, d
     assert accept_statement(center.key_certificates()[0].data, center.directory()) is None
 
 
+def test_medium_certificates_are_taken_from_the_authority_and_from_delegates_that_come_along(center: Center) -> None:
+    directory = center.directory()
+    found = accept_statement(center.certify_medium("0017").data, directory)
+    assert found == center.certify_medium("0017")
+    point = SigningKey(seed("collection point"))
+    by_point = center.certify_medium("0018", signer=point)
+    refused = accept_statement(by_point.data, directory)
+    assert isinstance(refused, Ignored)
+    assert refused.fault is Fault.UNTRUSTED_SIGNER
+    delegation = certify_key(center.root, public_key=point.public_bytes, usage=Usage.MEDIA, serial=1)
+    payload = write_bundle([Frame(FrameType.STATEMENT, one) for one in (by_point.data, delegation.data)])
+    batch, ignored = accept_messages([read_message("census/1/up/" + "ab" * 16, payload, 1)], directory)
+    assert (batch.media, dict(ignored)) == ([by_point], {})
+
+
 def test_key_certificates_of_the_root_that_come_along_are_believed(center: Center, device: SealingDevice) -> None:
     bare = Directory(trust=Trust(center.root.public_bytes), secrets=[center.recipient], devices=[], forms=[])
     frames = tuple(Frame(FrameType.STATEMENT, one.data) for one in center.key_certificates())

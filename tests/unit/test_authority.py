@@ -13,14 +13,16 @@ from central_broker.authority import (
     KeyState,
     NewSecret,
     create_authority,
+    delegate_media,
     rotate_receipt_key,
     rotate_recipient_key,
+    withdraw_media,
 )
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.identity import Trust, read_recipient_key
 from sync_protocol.keys import RecipientPrivateKey, SigningKey
 from sync_protocol.receipt import sign_receipt
-from sync_protocol.statement import Statement, parse_statement
+from sync_protocol.statement import MEDIUM_CERTIFICATE, Statement, parse_statement, sign_statement
 
 ORIGIN = bytes(range(16))
 
@@ -92,6 +94,46 @@ def test_a_rotated_recipient_key_has_the_greater_serial_and_the_old_secret_keeps
     assert (newest.secret_name, newest.state, oldest.state) == (new.name, KeyState.ACTIVE, KeyState.RETIRED)
     assert newest.serial > oldest.serial
     assert oldest.secret_name == record.active(KeyKind.RECIPIENT).secret_name
+
+
+def test_a_delegated_collection_point_certifies_media_until_that_is_withdrawn_and_again_after() -> None:
+    record, secrets = create_authority(os.urandom, 1)
+    root, point = _key(secrets, None), SigningKey(os.urandom(32))
+    keys = record.statements()
+
+    def medium(serial: int) -> Statement:
+        return sign_statement(point, kind=MEDIUM_CERTIFICATE, subject=ORIGIN, serial=serial, body=b"")
+
+    record = delegate_media(record, root, point.public_bytes, 2)
+    record.trust().check(medium(1))
+    with pytest.raises(ProtocolError):
+        record.trust().check(_receipt(point))
+    # A device that learnt the delegation learns the withdrawal, too, in whatever order they come.
+    early = _device_trust(record).learn(record.delegation_statements()[0])
+    record = withdraw_media(record, root, point.public_bytes, 3)
+    for trust in (record.trust(), early.learn(record.delegation_statements()[0])):
+        with pytest.raises(ProtocolError):
+            trust.check(medium(1))
+    record = delegate_media(record, root, point.public_bytes, 4)
+    record.trust().check(medium(1))
+    assert [(one.state, one.serial) for one in record.delegations] == [(KeyState.ACTIVE, 3)]
+    # Every receipt's bundle brings the keys: delegations are not among them.
+    assert record.statements() == keys
+    assert msgspec.json.decode(msgspec.json.encode(record), type=AuthorityRecord) == record
+
+
+def test_a_record_of_the_release_before_has_no_delegations() -> None:
+    record, _ = create_authority(os.urandom, 1)
+    old = msgspec.json.decode(msgspec.json.encode(record))
+    del old["delegations"]
+    assert msgspec.json.decode(msgspec.json.encode(old), type=AuthorityRecord) == record
+
+
+def test_delegating_needs_this_authoritys_root() -> None:
+    record, _ = create_authority(os.urandom, 1)
+    for change in (delegate_media, withdraw_media):
+        with pytest.raises(ValueError, match="not the authority's root"):
+            change(record, SigningKey(os.urandom(32)), bytes(range(32)), 2)
 
 
 def test_keys_are_not_rotated_with_another_authoritys_root_or_issuing_key() -> None:
