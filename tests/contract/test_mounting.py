@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -152,9 +152,10 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         reasons.append(why_no_message_bus())
     for reason in filter(None, reasons):
         pytest.skip(reason)
-    kind = {"kernel": SystemBench, "udisks": FakeUdisksBench, "udisksd": RealUdisksBench}[request.param]
+    kinds: dict[str, Callable[[Path, contextlib.ExitStack], Bench]]
+    kinds = {"kernel": SystemBench, "udisks": FakeUdisksBench, "udisksd": RealUdisksBench}
     with contextlib.ExitStack() as stack:
-        yield kind(tmp_path, stack)
+        yield kinds[request.param](tmp_path, stack)
 
 
 def _mounted(outcome: Mounted | MountRefused) -> Mounted:
