@@ -83,19 +83,19 @@ class Visiting:
         self._volume: Volume | None = None
         self._outlet = VisitOutlet()
         self._link_key: str | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medium")
 
     async def run(self, visitor: Visitor) -> Outcome | MountRefused:
-        """Mount, visit, unmount. When cancelled, the medium is unmounted before that takes effect."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="medium") as thread:
-            self._thread = thread
-            try:
-                refused = await self._mount(writable=True)
-                return refused if refused is not None else await self._walk(visitor)
-            finally:
-                if self._link_key is not None:
-                    self._surroundings.host.link_down(self._link_key)
-                # After whatever the thread is still at, a mounting included; its end waits for this.
-                thread.submit(self._release)
+        """Mount, visit, unmount. When cancelled, the medium is unmounted as soon as it lets go of the thread."""
+        try:
+            refused = await self._mount(writable=True)
+            return refused if refused is not None else await self._walk(visitor)
+        finally:
+            if self._link_key is not None:
+                self._surroundings.host.link_down(self._link_key)
+            # After whatever the thread is still at, a mounting included. A stick that hangs must not hang the daemon.
+            self._thread.submit(self._release)
+            self._thread.shutdown(wait=False)
 
     async def _walk(self, visitor: Visitor) -> Outcome:
         walk = visit(visitor)
