@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge_agent.configuration_check import check_document
 from edge_agent.configuration_schema import DEFAULT_PATH, TABLE
@@ -86,7 +87,7 @@ class SyncConfiguration:
 class UsbConfiguration:
     """How media are mounted (auto, udisks, system, off), and how long receipts are waited for with one in place."""
 
-    mounting: str
+    mounting: Literal["auto", "udisks", "system", "off"]
     receipt_wait_seconds: int
 
 
