@@ -17,6 +17,8 @@ from sync_protocol.identity import (
     read_recipient_key,
 )
 from sync_protocol.keys import Recipient, RecipientSecret, Signer
+from sync_protocol.limits import DELEGATED_SERIAL_MAX
+from sync_protocol.medium import certify_medium, write_medium_identity
 from sync_protocol.statement import RECIPIENT_KEY, Statement, Usage
 from tests.simulator.keys import Keys
 
@@ -90,6 +92,20 @@ class Authority:
             serial=1 if before is None else before.serial + 1,
         )
         return self.issued[device]
+
+    def medium_identity(self, medium: bytes, number: str) -> bytes:
+        """Return the identity file of a medium that the authority has enrolled."""
+        certificate = certify_medium(
+            self.issuer,
+            medium=medium,
+            number=number,
+            holder="an employee",
+            standing=Standing.ACTIVE,
+            issued_at=1,
+            expires_at=0,
+            serial=DELEGATED_SERIAL_MAX + 1,
+        )
+        return write_medium_identity(self._key_statements[:1], certificate)
 
     def certificate(self, device: bytes) -> DeviceCertificate:
         return read_device_certificate(self.issued[device])

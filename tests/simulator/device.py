@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from edge_agent.engine.effects import Accepted, Effect, Follow, Notice, Refused, Send, Wake
 from edge_agent.engine.engine import Engine
@@ -30,7 +30,7 @@ from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.links import Link
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.stepper import Stepper
-from edge_agent.engine.store import StoreFault
+from edge_agent.engine.store import StoreFault, StoreTransaction
 from sync_protocol.content import Questionnaire
 from sync_protocol.identity import device_name
 from sync_protocol.keys import Signer
@@ -40,6 +40,8 @@ from tests.simulator.faults import Fault
 from tests.simulator.lossy_disk import PowerCut
 from tests.simulator.oracle import Oracle, Violation
 from tests.simulator.watch import QueueWatch
+
+Answer = TypeVar("Answer")
 
 RESTART_AFTER = 5 * SECOND
 """What the unit says (RestartSec), and a boot takes longer."""
@@ -136,7 +138,7 @@ class Device:
         """Typed, and not accepted yet."""
         self.notices: Counter[str] = Counter()
         self.is_gone = False
-        self._identity = DeviceIdentity(self.id, signer, root_public_key)
+        self.identity = DeviceIdentity(self.id, signer, root_public_key)
         self._statements = statements
         self._settings = settings or EngineSettings()
         self._randomness = randomness
@@ -173,7 +175,7 @@ class Device:
             self._later(RESTART_AFTER, "start", self.start)
             return
         self.oracle.opened(self.name, watch.all_rows(), watch.receipts())
-        engine = Engine(self._identity, self._settings, self._randomness.random)
+        engine = Engine(self.identity, self._settings, self._randomness.random)
         self._process = _Process(engine, Stepper(engine, store, mirror), watch)
         if self.step(Started(mirror.position(), tuple(self._statements()))) is None:
             if self._process is not None:
@@ -258,6 +260,12 @@ class Device:
     def settled(self, link_key: str, token: int, *, taken: bool) -> None:
         if self.has_link(link_key):
             self.step(Settled(link_key, token, taken))
+
+    def ask(self, question: Callable[[StoreTransaction], Answer]) -> Answer:
+        """Look at the queue between two steps; raises StoreFault, also when the device is off."""
+        if self._process is None:
+            raise StoreFault("the device is off")
+        return self._process.stepper.ask(question)
 
     # Steps.
 

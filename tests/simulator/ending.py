@@ -5,8 +5,8 @@ from __future__ import annotations
 from sync_protocol.identity import Role
 from tests.simulator.balance import balance
 from tests.simulator.clockwork import DAY, HOUR
-from tests.simulator.couriers import Stick
 from tests.simulator.oracle import Violation
+from tests.simulator.sticks import Stick
 from tests.simulator.world import NEW_FORM, Resident, World
 
 HEAL_DAYS_MAX = 30

@@ -72,6 +72,9 @@ class Fault(StrEnum):
     STICK_PULLED = "stick pulled while it was written"
     STICK_TWIN = "stick swapped for a copy of itself"
     STICK_LOST = "stick lost"
+    STICK_FULL = "stick full"
+    STICK_READ_ONLY = "stick read-only"
+    STICK_FAILING = "stick fails at some call"
     PARTITION = "neighbours parted in the middle of an exchange"
 
 

@@ -9,9 +9,9 @@ from random import Random
 from sync_protocol.identity import Role, Standing
 from sync_protocol.limits import PART_BYTES_MAX
 from tests.simulator.clockwork import DAY, HOUR, MINUTE
-from tests.simulator.couriers import Stick
 from tests.simulator.faults import Fault
 from tests.simulator.mixes import Mix
+from tests.simulator.sticks import Stick
 from tests.simulator.world import FORM, NEW_FORM, Resident, World
 
 _CLOCKS = (0, -56 * 365 * DAY, 11 * 365 * DAY, -3 * DAY, 5 * DAY, -HOUR)
@@ -300,7 +300,7 @@ class Life:
             for stop in range(stops):
                 self._after(begins + stop * HOUR, stick.name, "stop", lambda: self._stop_at_somebody(stick, deeds))
         if random.random() < self.mix.twins:
-            copied = list(stick.files)
+            copied = stick.copy()
             self._sometime(random, stick.name, "twin", lambda: self.world.twin_stick(stick, copied))
         if random.random() < self.mix.sticks_lost:
             self._sometime(random, stick.name, "lost", lambda: self._lose(stick))
@@ -321,7 +321,7 @@ class Life:
     def _lose(self, stick: Stick) -> None:
         if stick.visit is None:
             self.world.faults.note(stick.name, Fault.STICK_LOST)
-            stick.put_back([])
+            stick.put_back()
 
     def _plan_meetings(self) -> None:
         if self.mix.meetings == 0:

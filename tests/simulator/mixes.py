@@ -13,7 +13,7 @@ from random import Random
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles
 from tests.simulator.clockwork import HOUR
-from tests.simulator.couriers import MediumTroubles
+from tests.simulator.sticks import MediumTroubles
 
 
 class Group(StrEnum):
@@ -160,6 +160,9 @@ def draw_mix(random: Random) -> Mix:
         medium=MediumTroubles(
             torn=when(Group.STICK_DAMAGE, 0.05, 0.2),
             rotten=when(Group.STICK_DAMAGE, 0.1, 0.4),
+            full=when(Group.STICK_DAMAGE, 0.05, 0.2),
+            read_only=when(Group.STICK_DAMAGE, 0.05, 0.1),
+            failing=when(Group.STICK_DAMAGE, 0.1, 0.3),
         ),
         pulled=when(Group.STICK_DAMAGE, 0.1, 0.4),
         twins=when(Group.STICK_DAMAGE, 0.05, 0.1),

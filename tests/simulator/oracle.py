@@ -227,6 +227,15 @@ class Oracle:
         """A medium is gone, or its content damaged."""
         self._pending_excuses(i for i in ids if i in self.orphans)
 
+    def carrier_cleared(self, carrier: str, ids: Iterable[bytes]) -> None:
+        """A device has taken a file away from a medium, because nothing of it was needed there any more."""
+        for envelope_id in ids:
+            if self.is_somewhere(envelope_id):
+                continue
+            if envelope_id in self.safe or envelope_id not in self.backed:
+                raise Violation("I1", f"the last copy of envelope {envelope_id.hex()[:8]} was taken from {carrier}")
+            self.excused.add(envelope_id)
+
     # The center.
 
     def enrolled(self, origin: bytes, *, is_active: bool, at: int) -> None:

@@ -15,11 +15,11 @@ from unittest.mock import patch
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles
 from tests.simulator.clockwork import HOUR
-from tests.simulator.couriers import MediumTroubles
 from tests.simulator.device import STEP_FAULTS
 from tests.simulator.faults import Fault
 from tests.simulator.mixes import Mix
 from tests.simulator.run import live
+from tests.simulator.sticks import MediumTroubles
 
 CALM: Final = Mix(
     groups=frozenset(),

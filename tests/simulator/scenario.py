@@ -25,10 +25,10 @@ from sync_protocol.identity import Role, Standing
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles
 from tests.simulator.clockwork import DAY, HOUR, MINUTE
-from tests.simulator.couriers import MediumTroubles, Stick, StickFile
 from tests.simulator.ending import heal
 from tests.simulator.faults import Fault
 from tests.simulator.run import quiet
+from tests.simulator.sticks import Content, MediumTroubles, Stick
 from tests.simulator.watch import Row
 from tests.simulator.world import FORM, NEW_FORM, Image, Resident, World
 from tests.support.device import memory_folder
@@ -46,7 +46,7 @@ class Story:
         self._steps: dict[str, int] = {}
         self._first_told: dict[str, dict[str, int]] = {}
         self._images: dict[str, Image] = {}
-        self._sticks: dict[str, list[StickFile]] = {}
+        self._sticks: dict[str, Content] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -140,14 +140,14 @@ class Story:
         return self.world.sticks[name] if name in self.world.sticks else self.world.add_stick(name)
 
     def copies_stick(self, stick: str) -> None:
-        self._sticks[stick] = list(self.world.sticks[stick].files)
+        self._sticks[stick] = self.world.sticks[stick].copy()
 
     def swaps_stick_for_its_copy(self, stick: str) -> None:
         self.world.twin_stick(self.world.sticks[stick], self._sticks[stick])
 
     def loses_stick(self, stick: str) -> None:
         self.world.faults.note(stick, Fault.STICK_LOST)
-        self.world.sticks[stick].put_back([])
+        self.world.sticks[stick].put_back()
 
     def meet(self, one: str, other: str, *, minutes: float = 30) -> None:
         meeting = self.world.meet(self._resident(one), self._resident(other))

@@ -26,6 +26,10 @@ class Uplink:
         self._attempts = 0
         device.on_start = self.try_soon
 
+    @property
+    def is_connected(self) -> bool:
+        return self.connection is not None and self.connection.is_up
+
     def open(self) -> None:
         """The VPN is there."""
         if not self.is_available:

@@ -25,13 +25,14 @@ from tests.simulator.authority import Authority
 from tests.simulator.broker import Broker
 from tests.simulator.center import Center
 from tests.simulator.clockwork import DAY, HOUR, MINUTE, START, Chance, Clockwork
-from tests.simulator.couriers import Meeting, Stick, StickFile, Visit
 from tests.simulator.database import Database
 from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS, Device
 from tests.simulator.disk import Disk, LossyHome, MakeDisk, PlainDisk
 from tests.simulator.faults import Fault, Faults
 from tests.simulator.keys import RealKeys, StubKeys, seed_of
+from tests.simulator.neighbours import Meeting
 from tests.simulator.oracle import Oracle
+from tests.simulator.sticks import Content, Stick, Visit
 from tests.simulator.uplink import Uplink
 
 FORM = "household"
@@ -87,6 +88,7 @@ class World:
         self._stack = ExitStack()
         self.meetings: list[Meeting] = []
         self._images = 0
+        self._visits = 0
         self._streams: dict[str, Random] = {}
         stubs = None if real_keys else StubKeys()
         if stubs is not None:
@@ -163,7 +165,8 @@ class World:
         return resident
 
     def add_stick(self, name: str) -> Stick:
-        stick = Stick(name, seed_of(name)[:16], self.clockwork, self.oracle, self.faults)
+        identity = self.authority.medium_identity(seed_of(name)[:16], name)
+        stick = Stick(name, identity, self.clockwork, self.oracle, self.faults)
         self.sticks[name] = stick
         return stick
 
@@ -324,12 +327,19 @@ class World:
         """Put a stick into a device; None when it is in another one, or the device is off."""
         if stick.visit is not None or not resident.device.is_up:
             return None
-        self.tell(resident.device.name, "gets a stick", {"stick": stick.name, "files": len(stick.files)})
-        visit = Visit(stick, resident.device, self.stream(f"stick in {resident.device.name}"))
+        self.tell(resident.device.name, "gets a stick", {"stick": stick.name, "files": stick.files})
+        self._visits += 1
+        visit = Visit(
+            stick,
+            resident.device,
+            self.stream(f"stick in {resident.device.name}"),
+            number=self._visits,
+            reaches_center=lambda: resident.role is Role.COLLECTION_POINT and resident.uplink.is_connected,
+        )
         visit.begin()
         return visit
 
-    def twin_stick(self, stick: Stick, files: list[StickFile]) -> None:
+    def twin_stick(self, stick: Stick, files: Content) -> None:
         """Swap a stick for a copy of it that was made earlier: the same identity, other files."""
         self.faults.note(stick.name, Fault.STICK_TWIN)
         stick.put_back(files)
