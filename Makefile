@@ -33,7 +33,7 @@ demo: venv ## three tablets, a broker, the center, and outages (INPUT=file-or-fo
 	.venv/bin/python -m demo $(if $(INPUT),--input "$$INPUT") $(ARGS)
 
 test: venv ## every test, on two cores, PostgreSQL included (ARGS=... for pytest)
-	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql faketime
+	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql faketime umockdev udev dbus udisks2 polkitd dosfstools exfatprogs
 	.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: venv ## ruff, mypy --strict and the import contracts
