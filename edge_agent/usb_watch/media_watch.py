@@ -27,6 +27,9 @@ _REMEMBERED_MAX: Final = 20
 
 _TELL_INTERVAL_SECONDS: Final = 5.0
 
+_RETRY_SECONDS: Final = 3600.0
+"""Between two tries to find a way of mounting: on a battery, a machine that has none is not asked more often."""
+
 
 class Watch(Protocol):
     """`hotplug.Hotplug`, as far as it is used here."""
@@ -90,12 +93,22 @@ class MediaWatch:
 
     async def run(self, ways: Sequence[Mounting]) -> None:
         """Watch until cancelled, mounting by the first of the ways that can; visits that go on are cut short then, and
-        their media unmounted. Raises OSError when none can, or udev cannot be heard.
+        their media unmounted. While none can, that is told once and tried again rarely: a machine without UDisks2 is
+        no fault. Raises OSError when udev cannot be heard.
         """
-        surroundings = replace(self._surroundings, mounting=await asyncio.to_thread(usable, ways))
+        surroundings = replace(self._surroundings, mounting=await self._mounting(ways))
         async with asyncio.TaskGroup() as group:
             watch = self._make_watch(lambda device: self._added(surroundings, device, group), self._removed)
             await watch.run()
+
+    async def _mounting(self, ways: Sequence[Mounting]) -> Mounting:
+        told = ""
+        while isinstance(found := await asyncio.to_thread(usable, ways), str):
+            if found != told:
+                log.warning("media_unavailable", problem=found)
+            told = found
+            await asyncio.sleep(_RETRY_SECONDS)
+        return found
 
     def _visitor(self, *, leaves: bool = True) -> Visitor:
         nonce = self._nonce()
@@ -157,8 +170,8 @@ class MediaWatch:
         self._on_change()
 
 
-def usable(ways: Sequence[Mounting]) -> Mounting:
-    """Return the first way of mounting that works here, cleared of what was left behind; blocks. Raises OSError."""
+def usable(ways: Sequence[Mounting]) -> Mounting | str:
+    """Return the first way of mounting that works here, cleared of what was left behind, or why none does; blocks."""
     problems = []
     for way in ways:
         problem = way.why_unavailable()
@@ -168,7 +181,7 @@ def usable(ways: Sequence[Mounting]) -> Mounting:
                 log.warning("media_left_mounted", removed=len(cleared.removed), remaining=len(cleared.remaining))
             return way
         problems.append(problem)
-    raise OSError(f"media cannot be mounted: {'; '.join(problems)}")
+    return "; ".join(problems)
 
 
 def tell_outcome(device: BlockDevice, outcome: Outcome | MountRefused) -> None:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge_agent.engine.identity import DeviceIdentity
+from edge_agent.usb_watch import media_watch
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.media_document import media_document
 from edge_agent.usb_watch.media_watch import MediaWatch
@@ -285,14 +287,34 @@ def test_the_end_of_the_daemon_leaves_no_mount_behind(folder: Path) -> None:
     run(scenario())
 
 
-def test_the_first_way_of_mounting_that_works_is_used_and_none_is_told_with_the_reasons(folder: Path) -> None:
+def test_the_first_way_of_mounting_that_works_is_used(folder: Path) -> None:
     async def scenario() -> None:
         barred = FolderDrives(problem="there is no UDisks2")
         async with scene(folder, barred) as at:
             at.plug(stick(folder, "red"))
             await at.ended(1)
             assert at.drives.cleared and not barred.cleared and not barred.mounts
-            with pytest.raises(OSError, match=r"no UDisks2.*no rights"):
-                await at.watch.run([barred, FolderDrives(problem="no rights")])
+
+    run(scenario())
+
+
+def test_a_machine_where_nothing_can_mount_is_told_once_and_asked_again_rarely(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_watch, "_RETRY_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            barred, late = FolderDrives(problem="there is no UDisks2"), FolderDrives(problem="no rights")
+            with capture_logs() as logs:
+                trying = asyncio.create_task(at.watch.run([barred, late]))
+                await asyncio.sleep(0.2)
+                late.problem = None
+                while not late.cleared:
+                    await asyncio.sleep(0.01)
+                trying.cancel()
+            told = [log for log in logs if log["event"] == "media_unavailable"]
+            assert [log["problem"] for log in told] == ["there is no UDisks2; no rights"]
+            assert not barred.cleared
 
     run(scenario())
