@@ -276,6 +276,7 @@ class Daemon:
             link=link,
             silence_alarm=self._configuration.sync.receipt_silence_alarm_seconds * SECOND,
             now=clock(),
+            media=[visit for visit in media_document(self._media.states()) if visit["present"]],
         )
 
     async def _tell_status(self) -> None:

@@ -7,7 +7,7 @@ Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -69,11 +69,18 @@ def connection_query(connection: sqlite3.Connection) -> Query:
 
 
 def status_document(
-    query: Query, *, device: bytes, link: LinkStatus | None, silence_alarm: int, now: int
+    query: Query,
+    *,
+    device: bytes,
+    link: LinkStatus | None,
+    silence_alarm: int,
+    now: int,
+    media: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return everything that `status` tells; times in microseconds.
 
-    `receipt_silence_seconds` is how long envelopes have waited without any receipt; `alarms` are sentences for people.
+    `receipt_silence_seconds` is how long envelopes have waited without any receipt; `alarms` are sentences for people;
+    `media` are the visits to media that are in place (`usb_watch.media_document`).
     """
     envelopes = inspection.count_states(query)
     remembered = inspection.remembered(query)
@@ -85,6 +92,7 @@ def status_document(
         "running": link is not None,
         "link": link,
         "envelopes": envelopes,
+        "media": list(media),
         "chains": inspection.chains(query),
         "last_receipt_at": last_receipt_at,
         "oldest_unsynchronised_at": oldest,
@@ -93,6 +101,18 @@ def status_document(
         "clock": now,
         "alarms": list(_alarms(envelopes, silence, silence_alarm, remembered.get(SIGNED_TIME), now)),
     }
+
+
+def visit_sentence(visit: Mapping[str, Any]) -> str:
+    """Return how a visit to a medium stands, for people."""
+    if visit["ending"] is None:
+        return f"{visit['stage'] or 'mounting'}: do not remove it"
+    return f"{visit['sentence']} ({visit['detail']})" if visit["detail"] else str(visit["sentence"])
+
+
+def _medium_line(visit: Mapping[str, Any]) -> str:
+    name = f"medium {visit['number']}" if visit["number"] else f"medium at {visit['node']}"
+    return f"{name}: {visit_sentence(visit)}"
 
 
 def _alarms(
@@ -131,6 +151,7 @@ def status_line(document: Mapping[str, Any]) -> str:
     else:
         way = f"not connected ({link.vpn}" + (f"; {link.last_problem})" if link.last_problem else ")")
     line = f"{waiting} waiting for their receipt, {done} synchronised, {counts['held']} held; {way}"
+    line = " | ".join([*map(_medium_line, document["media"]), line])
     alarms: list[str] = document["alarms"]
     return f"ALARM: {alarms[0]} | {line}" if alarms else line
 

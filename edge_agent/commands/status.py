@@ -11,7 +11,7 @@ import click
 
 from edge_agent.commands.context import ask_daemon, configured, json_option, queue_without_daemon
 from edge_agent.configuration import Configuration
-from edge_agent.control import STATUS
+from edge_agent.control import STATUS, visit_sentence
 from operations.console import fail, print_json, print_line, print_table
 
 EXIT_ALARM: Final = 3
@@ -103,6 +103,8 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
     for line in _way(document["link"]):
         print_line(line, stream)
     print_line(f"last receipt: {moment(document['last_receipt_at'])}", stream)
+    for visit in document["media"]:
+        print_line(f"medium {visit['number'] or visit['node']}: {visit_sentence(visit)}", stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
 

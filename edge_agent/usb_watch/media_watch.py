@@ -86,7 +86,7 @@ class MediaWatch:
         """Begin to visit a folder as if it were a medium; return the visit's nonce, by which its state is found."""
         device, visitor = folder_as_device(folder), self._visitor(leaves=leaves)
         self._begin(device, visitor)
-        task = asyncio.get_running_loop().create_task(self._visit(self._surroundings, device, visitor, None))
+        task = asyncio.get_running_loop().create_task(self._visit_by_hand(device, visitor))
         self._by_hand.add(task)
         task.add_done_callback(self._by_hand.discard)
         return visitor.nonce
@@ -164,6 +164,11 @@ class MediaWatch:
         number = outcome.medium.number if isinstance(outcome, Outcome) and outcome.medium is not None else None
         self._change(visitor, stage=None, outcome=outcome, number=number, ended_at=self._clock())
         tell_outcome(device, outcome)
+
+    async def _visit_by_hand(self, device: BlockDevice, visitor: Visitor) -> None:
+        await self._visit(self._surroundings, device, visitor, None)
+        # A folder does not come and go: it was there for the visit.
+        self._change(visitor, is_present=False)
 
     def _change(self, visitor: Visitor, **changes: object) -> None:
         self._states[visitor.nonce] = replace(self._states[visitor.nonce], **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names

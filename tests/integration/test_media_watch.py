@@ -180,6 +180,7 @@ def test_two_media_at_once_each_get_everything_and_are_switched_off(folder: Path
             assert [visit["ending"] for visit in visits] == ["safe", "safe"]
             assert [visit["envelopes_written"] for visit in visits] == [5, 5]
             assert sorted(at.drives.off) == sorted(map(str, sticks)) and not at.drives.in_place
+            assert all(visit["present"] for visit in visits)
             assert sorted(at.drives.mounts) == sorted(f"{one} {mode}" for one in sticks for mode in ("rw", "ro"))
 
     run(scenario())
