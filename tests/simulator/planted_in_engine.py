@@ -198,6 +198,14 @@ ENGINE_BUGS: Final = (
         {"restores": 0.5, "destroyed": 0.3, "laptops": 1, "meetings": 0.8, "linked": 0.5, "tablets": 3},
     ),
     Bug(
+        "stick cleared of what was sent once",
+        "a device takes its files from a stick although no receipt lists what is in them",
+        ("I1",),
+        in_place_of(custody, "released", lambda _: lambda places, _queue: frozenset(one.id for one in places)),
+        60,
+        {"sticks": 1, "trips": 1.0, "laptops": 1, "linked": 0.2, "tablets": 3, "queue_rollbacks": 0.3, "images": 0.5},
+    ),
+    Bug(
         "rest without end",
         "a relay keeps for ever what a receipt lists, and a restored center never hears of it",
         ("I6",),

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from edge_agent.engine.custody import released
+from edge_agent.engine import custody
 from edge_agent.engine.media import judge_medium
 from edge_agent.engine.store import StoreFault
 from edge_agent.usb_watch import visit as steps
@@ -234,7 +234,7 @@ class Visit:
             case steps.Judge(identity):
                 return self.device.ask(lambda queue: judge_medium(identity, queue, self.device.identity))
             case steps.FindReleased(places):
-                return self.device.ask(lambda queue: released(places, queue))
+                return self.device.ask(lambda queue: custody.released(places, queue))
             case steps.Unmount():
                 return self.stick.medium.unmount()
             case steps.MountAgain():
