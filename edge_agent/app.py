@@ -39,10 +39,12 @@ from edge_agent.queue.store import QueueBusy, QueueStore
 from edge_agent.repetition import Repetitions
 from edge_agent.runner import Runner
 from edge_agent.usb_watch.folder_mounting import FolderMounting
+from edge_agent.usb_watch.hook import Hook
 from edge_agent.usb_watch.hotplug import Hotplug
 from edge_agent.usb_watch.media_document import media_document
 from edge_agent.usb_watch.media_watch import MediaWatch
 from edge_agent.usb_watch.mounting import Mounting
+from edge_agent.usb_watch.sentences import Sentence, sentences_in
 from edge_agent.usb_watch.system_mounting import SystemMounting
 from edge_agent.usb_watch.visiting import Surroundings, VisitSettings
 from operations.journal import get_logger
@@ -111,11 +113,12 @@ def ways_of_mounting(configuration: Configuration) -> list[Mounting]:
 class _MediaDesk:
     """The control socket's view of the USB watch."""
 
-    def __init__(self, media: MediaWatch) -> None:
+    def __init__(self, media: MediaWatch, sentence: Sentence) -> None:
         self._media = media
+        self._sentence = sentence
 
     def visits(self) -> list[dict[str, Any]]:
-        return media_document(self._media.states())
+        return media_document(self._media.states(), self._sentence)
 
     def visit_folder(self, folder: Path, *, leaves: bool) -> str:
         return self._media.visit_folder(folder, leaves=leaves)
@@ -151,7 +154,9 @@ class Daemon:
             engine = Engine(self._device.identity, engine_settings(self._configuration), self._randomness)
             self._runner = Runner(Stepper(engine, store, mirror), thread, clock)
             self._query = connection_query(store.connection)
-            self._media = self._media_watch()
+            sentence = sentences_in(self._configuration.usb.language)
+            self._media = self._media_watch(sentence)
+            self._media_desk = _MediaDesk(self._media, sentence)
             await self._runner.start(Started(mirror.position(), self._device.statements))
             await self._run_parts(stop)
 
@@ -198,7 +203,7 @@ class Daemon:
             _keep_up("watchdog", self._watchdog),
         ]
 
-    def _media_watch(self) -> MediaWatch:
+    def _media_watch(self, sentence: Sentence) -> MediaWatch:
         wait_seconds = self._configuration.usb.receipt_wait_seconds
         surroundings = Surroundings(
             host=self._runner,
@@ -208,8 +213,14 @@ class Daemon:
             settings=VisitSettings(receipts_quiet_seconds=wait_seconds),
             reaches_center=lambda: wait_seconds > 0 and self._link_state.connected,
         )
+        hook = self._configuration.usb.hook
         return MediaWatch(
-            surroundings, Hotplug, nonce=lambda: secrets.token_hex(8), clock=clock, on_change=self._changed.set
+            surroundings,
+            Hotplug,
+            nonce=lambda: secrets.token_hex(8),
+            clock=clock,
+            on_change=self._changed.set,
+            on_turn=(lambda _state: None) if hook is None else Hook(hook, sentence).tell,
         )
 
     async def _watch_media(self) -> None:
@@ -241,7 +252,7 @@ class Daemon:
             free_bytes_min=configuration.storage.free_bytes_min,
         )
         intake = Intake(settings, self._runner, clock)
-        control = ControlHandler(self._runner.on_store_thread, self._query, self._status, _MediaDesk(self._media))
+        control = ControlHandler(self._runner.on_store_thread, self._query, self._status, self._media_desk)
         runtime_directory = configuration.device.runtime_directory
         group = configuration.intake.submit_socket_group
         submit_server = LocalServer(runtime_directory / SUBMIT_SOCKET_NAME, group, SubmitHandler(intake))
@@ -276,7 +287,7 @@ class Daemon:
             link=link,
             silence_alarm=self._configuration.sync.receipt_silence_alarm_seconds * SECOND,
             now=clock(),
-            media=[visit for visit in media_document(self._media.states()) if visit["present"]],
+            media=[visit for visit in self._media_desk.visits() if visit["present"]],
         )
 
     async def _tell_status(self) -> None:

@@ -85,10 +85,12 @@ class SyncConfiguration:
 
 @dataclass(frozen=True)
 class UsbConfiguration:
-    """How media are mounted (auto, udisks, system, off), and how long receipts are waited for with one in place."""
+    """How media are mounted, how long receipts are waited for with one in place, and how people are told."""
 
     mounting: Literal["auto", "udisks", "system", "off"]
     receipt_wait_seconds: int
+    language: Literal["en", "ru", "kk"]
+    hook: Path | None
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,23 @@ KEYS: Final[tuple[Key, ...]] = (
         600,
     ),
     Key(
+        "usb",
+        "language",
+        CHOICE,
+        "en",
+        "The language of the sentences on media: English, Russian (ru) or Kazakh (kk).",
+        choices=("en", "ru", "kk"),
+    ),
+    Key(
+        "usb",
+        "hook",
+        OPTIONAL_PATH,
+        "",
+        "A program that is run with the word working, safe or failed when a visit to a medium begins and ends, with "
+        'MEDIUM_NUMBER and MEDIUM_SENTENCE in its environment: for a sound, a light or a window. "" for none.',
+        example='"/usr/local/bin/census-medium-light"',
+    ),
+    Key(
         "storage",
         "free_bytes_min",
         WHOLE_NUMBER,

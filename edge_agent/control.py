@@ -103,16 +103,8 @@ def status_document(
     }
 
 
-def visit_sentence(visit: Mapping[str, Any]) -> str:
-    """Return how a visit to a medium stands, for people."""
-    if visit["ending"] is None:
-        return f"{visit['stage'] or 'mounting'}: do not remove it"
-    return f"{visit['sentence']} ({visit['detail']})" if visit["detail"] else str(visit["sentence"])
-
-
 def _medium_line(visit: Mapping[str, Any]) -> str:
-    name = f"medium {visit['number']}" if visit["number"] else f"medium at {visit['node']}"
-    return f"{name}: {visit_sentence(visit)}"
+    return f"{visit['number'] or visit['node']}: {visit['sentence']}"
 
 
 def _alarms(

@@ -52,6 +52,7 @@ SENTENCES: Final = {
     "medium_failed": "the visit to {node} failed: {problem}",
     "medium_removed": "the medium at {node} was taken out",
     "medium_power": "the drive of {node}: {outcome}",
+    "hook_failed": "the hook {hook} failed: {problem}",
     "media_unavailable": "media cannot be mounted on this machine, so they are left alone: {problem}",
     "media_left_mounted": "an earlier daemon left media mounted: {removed} released, {remaining} could not be",
     "usb_drive_of_system": "{device} is left alone: the running system uses its drive ({place})",

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from edge_agent.commands.context import ask_daemon, configured, json_option
-from edge_agent.control import MEDIA, MEDIA_VISIT, visit_sentence
+from edge_agent.control import MEDIA, MEDIA_VISIT
 from operations.console import fail, print_json, print_line, print_table
 
 _POLL_SECONDS: Final = 0.2
@@ -111,7 +111,9 @@ def _visit(context: click.Context, folder: Path, *, leaves: bool, as_json: bool)
     if as_json:
         print_json(visit)
     else:
-        print_line(visit_sentence(visit))
+        print_line(visit["sentence"])
+        if visit["detail"] and visit["ending"] != "left_alone":
+            print_line(visit["detail"])
         for file in visit["damaged_files"]:
             print_line(f"damaged: {file}")
     context.exit(0 if visit["ending"] == ("safe" if leaves else "read") else 1)
@@ -144,7 +146,7 @@ def _print_visits(visits: list[dict[str, Any]]) -> None:
         print_line("no medium has been plugged in since the daemon started")
         return
     rows = [
-        [one["visit"][:8], _time(one["began_at"]), one["node"], one["number"] or "", _counted(one), visit_sentence(one)]
+        [one["visit"][:8], _time(one["began_at"]), one["node"], one["number"] or "", _counted(one), one["sentence"]]
         for one in visits
     ]
     print_table(["visit", "began (UTC)", "node", "number", "envelopes", "how it stands"], rows)

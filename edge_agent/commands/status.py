@@ -11,7 +11,7 @@ import click
 
 from edge_agent.commands.context import ask_daemon, configured, json_option, queue_without_daemon
 from edge_agent.configuration import Configuration
-from edge_agent.control import STATUS, visit_sentence
+from edge_agent.control import STATUS
 from operations.console import fail, print_json, print_line, print_table
 
 EXIT_ALARM: Final = 3
@@ -104,7 +104,7 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
         print_line(line, stream)
     print_line(f"last receipt: {moment(document['last_receipt_at'])}", stream)
     for visit in document["media"]:
-        print_line(f"medium {visit['number'] or visit['node']}: {visit_sentence(visit)}", stream)
+        print_line(f"medium {visit['number'] or visit['node']}: {visit['sentence']}", stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
 

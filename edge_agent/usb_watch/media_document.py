@@ -7,14 +7,15 @@ from typing import Any
 
 from edge_agent.usb_watch.media_watch import MediumState, counts
 from edge_agent.usb_watch.mounting import MountRefused
+from edge_agent.usb_watch.sentences import Sentence
 
 
-def media_document(states: Iterable[MediumState]) -> list[dict[str, Any]]:
+def media_document(states: Iterable[MediumState], sentence: Sentence) -> list[dict[str, Any]]:
     """Return one record for each visit, oldest first; times in microseconds."""
-    return [_record(state) for state in states]
+    return [_record(state, sentence(state)) for state in states]
 
 
-def _record(state: MediumState) -> dict[str, Any]:
+def _record(state: MediumState, sentence: str) -> dict[str, Any]:
     outcome = state.outcome
     progress = state.progress if outcome is None or isinstance(outcome, MountRefused) else outcome.progress
     record: dict[str, Any] = {
@@ -28,19 +29,18 @@ def _record(state: MediumState) -> dict[str, Any]:
         "number": state.number,
         "ending": None,
         "safe_to_remove": False,
-        "sentence": "",
+        "sentence": sentence,
         "detail": "",
         **({} if progress is None else counts(progress)),
         "damaged_files": [] if progress is None else [f"{file.device}/{file.name}" for file in progress.damaged],
     }
     if isinstance(outcome, MountRefused):
-        record |= {"ending": outcome.reason.name.lower(), "sentence": outcome.sentence, "detail": outcome.detail}
+        record |= {"ending": outcome.reason.name.lower(), "detail": outcome.detail}
     elif outcome is not None:
         medium = outcome.medium
         record |= {
             "ending": outcome.ending.name.lower(),
             "safe_to_remove": outcome.ending.is_safe,
-            "sentence": outcome.ending.value,
             "detail": outcome.detail,
             "medium": None if medium is None else medium.medium.hex(),
             "number": None if medium is None else medium.number,

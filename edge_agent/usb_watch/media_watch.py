@@ -57,7 +57,7 @@ class MediumState:
 
 class MediaWatch:
     """See the module. `surroundings` are those of visits to folders; `nonce` draws 16 hex digits; `clock` gives
-    microseconds since 1970.
+    microseconds since 1970. `on_turn` hears of a visit that begins, and of its end.
     """
 
     def __init__(
@@ -68,12 +68,14 @@ class MediaWatch:
         nonce: Callable[[], str],
         clock: Callable[[], int],
         on_change: Callable[[], None] = lambda: None,
+        on_turn: Callable[[MediumState], None] = lambda _state: None,
     ) -> None:
         self._surroundings = surroundings
         self._make_watch = make_watch
         self._nonce = nonce
         self._clock = clock
         self._on_change = on_change
+        self._on_turn = on_turn
         self._by_hand: set[asyncio.Task[None]] = set()
         self._visits: dict[str, asyncio.Task[None]] = {}
         self._states: dict[str, MediumState] = {}
@@ -115,7 +117,8 @@ class MediaWatch:
         return Visitor(self._surroundings.identity.device.hex(), nonce, f"medium-{nonce}", leaves)
 
     def _begin(self, device: BlockDevice, visitor: Visitor) -> None:
-        self._states[visitor.nonce] = MediumState(visitor.nonce, device.node, self._clock())
+        state = self._states[visitor.nonce] = MediumState(visitor.nonce, device.node, self._clock())
+        self._on_turn(state)
         for nonce in list(self._states)[:-_REMEMBERED_MAX]:
             if self._states[nonce].outcome is not None:
                 del self._states[nonce]
@@ -163,6 +166,7 @@ class MediaWatch:
             outcome = Outcome(Ending.INTERRUPTED, None, Progress(), str(error))
         number = outcome.medium.number if isinstance(outcome, Outcome) and outcome.medium is not None else None
         self._change(visitor, stage=None, outcome=outcome, number=number, ended_at=self._clock())
+        self._on_turn(self._states[visitor.nonce])
         tell_outcome(device, outcome)
 
     async def _visit_by_hand(self, device: BlockDevice, visitor: Visitor) -> None:

@@ -206,7 +206,7 @@ class Ending(Enum):
     READ_ONLY = "safe to remove, read only: nothing could be left on it"
     READ = "read, and left as it was"
     LEFT_ALONE = "not touched"
-    GONE = "pulled out too early"
+    GONE = "pulled out too early: plug it in again"
     UNREADABLE = "it fails: take another one"
     INTERRUPTED = "not finished: plug it in again"
 

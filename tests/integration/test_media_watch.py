@@ -28,6 +28,7 @@ from edge_agent.usb_watch.mounting import (
     Unmounted,
     UnmountFailed,
 )
+from edge_agent.usb_watch.sentences import sentences_in
 from edge_agent.usb_watch.visiting import Surroundings, VisitSettings
 from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER
 from tests.support.device import Authority, memory_folder, questionnaire
@@ -107,7 +108,7 @@ class Scene:
                 await asyncio.sleep(0.01)
 
         await asyncio.wait_for(wait(), 20)
-        return media_document(self.watch.states())
+        return media_document(self.watch.states(), sentences_in("en"))
 
     async def fill(self, count: int) -> None:
         for number in range(count):
