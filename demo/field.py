@@ -148,9 +148,11 @@ def set_toml_keys(path: Path, settings: dict[str, dict[str, Any]]) -> None:
 
 
 class Device:
-    """One tablet: its folder, its daemon, its link."""
+    """One tablet, or collection point: its folder, its daemon, its link."""
 
-    def __init__(self, folder: Path, name: str, center: Center, *, settings: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, name: str, center: Center, *, settings: dict[str, dict[str, Any]], role: str = "tablet"
+    ) -> None:
         self.name = name
         self.folder = folder
         folder.mkdir(parents=True)
@@ -180,7 +182,7 @@ class Device:
         for section, keys in settings.items():
             own.setdefault(section, {}).update(keys)
         set_toml_keys(self.configuration, own)
-        self._enrol(center)
+        self._enrol(center, role)
         self.process: RunningProcess | None = None
         self.accepted = 0
 
@@ -245,8 +247,8 @@ class Device:
         except OSError:
             return False
 
-    def _enrol(self, center: Center) -> None:
-        self.edge_agent("enrol", "request", "--name", self.name)
+    def _enrol(self, center: Center, role: str) -> None:
+        self.edge_agent("enrol", "request", "--name", self.name, "--role", role)
         provisioning = self.folder / "provisioning.json"
         center.ask("enrol", self.folder / "provisioning" / "request.json", "--out", provisioning)
         self.edge_agent("enrol", "install", provisioning)
