@@ -41,7 +41,7 @@ from edge_agent.runner import Runner
 from edge_agent.usb_watch.folder_mounting import FolderMounting
 from edge_agent.usb_watch.hook import Hook
 from edge_agent.usb_watch.hotplug import Hotplug
-from edge_agent.usb_watch.media_document import media_document
+from edge_agent.usb_watch.media_document import MediaDesk
 from edge_agent.usb_watch.media_watch import MediaWatch
 from edge_agent.usb_watch.mounting import Mounting
 from edge_agent.usb_watch.sentences import Sentence, sentences_in
@@ -110,20 +110,6 @@ def ways_of_mounting(configuration: Configuration) -> list[Mounting]:
     return ways
 
 
-class _MediaDesk:
-    """The control socket's view of the USB watch."""
-
-    def __init__(self, media: MediaWatch, sentence: Sentence) -> None:
-        self._media = media
-        self._sentence = sentence
-
-    def visits(self) -> list[dict[str, Any]]:
-        return media_document(self._media.states(), self._sentence)
-
-    def visit_folder(self, folder: Path, *, leaves: bool) -> str:
-        return self._media.visit_folder(folder, leaves=leaves)
-
-
 class Daemon:
     """Everything that runs on one device."""
 
@@ -156,7 +142,7 @@ class Daemon:
             self._query = connection_query(store.connection)
             sentence = sentences_in(self._configuration.usb.language)
             self._media = self._media_watch(sentence)
-            self._media_desk = _MediaDesk(self._media, sentence)
+            self._media_desk = MediaDesk(self._media, sentence)
             await self._runner.start(Started(mirror.position(), self._device.statements))
             await self._run_parts(stop)
 

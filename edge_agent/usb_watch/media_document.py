@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from edge_agent.usb_watch.media_watch import MediumState, counts
+from edge_agent.usb_watch.media_watch import MediaWatch, MediumState, counts
 from edge_agent.usb_watch.mounting import MountRefused
 from edge_agent.usb_watch.sentences import Sentence
 
@@ -47,3 +48,19 @@ def _record(state: MediumState, sentence: str) -> dict[str, Any]:
             "holder": None if medium is None else medium.holder,
         }
     return record
+
+
+class MediaDesk:
+    """What commands ask of the USB watch."""
+
+    def __init__(self, media: MediaWatch, sentence: Sentence) -> None:
+        self._media = media
+        self._sentence = sentence
+
+    def visits(self) -> list[dict[str, Any]]:
+        """Return what came of the media, as plain values."""
+        return media_document(self._media.states(), self._sentence)
+
+    def visit_folder(self, folder: Path, *, leaves: bool) -> str:
+        """Begin to visit a folder, and name the visit."""
+        return self._media.visit_folder(folder, leaves=leaves)

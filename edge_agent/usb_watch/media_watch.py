@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edge_agent.engine.media import Enrolled
+from edge_agent.usb_watch.actions import Ending, Outcome, Progress, Stage, Visitor
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.folder_mounting import folder_as_device
 from edge_agent.usb_watch.mounting import Mounting, MountRefused
-from edge_agent.usb_watch.visit import Ending, Outcome, Progress, Stage, Visitor
 from edge_agent.usb_watch.visiting import Surroundings, Visiting
 from operations.journal import get_logger
 

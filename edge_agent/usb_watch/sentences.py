@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from edge_agent.usb_watch.actions import Ending
 from edge_agent.usb_watch.media_watch import MediumState
 from edge_agent.usb_watch.mounting import MountRefused
-from edge_agent.usb_watch.visit import Ending
 
 LANGUAGES: Final = ("en", "ru", "kk")
 MOUNTING: Final = "mounting"

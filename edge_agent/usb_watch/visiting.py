@@ -15,11 +15,12 @@ from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.media import judge_medium
 from edge_agent.engine.ports import LinkHost, QueueDesk
 from edge_agent.engine.store import EnvelopeStanding, StoreFault, StoreTransaction
-from edge_agent.usb_watch import visit as steps
+from edge_agent.usb_watch import actions as steps
+from edge_agent.usb_watch.actions import Bundle, Outcome, VisitInterrupted, Visitor
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.file_calls import SYSTEM_CALLS, FileCalls
 from edge_agent.usb_watch.mounting import Mounted, Mounting, MountRefusal, MountRefused, Unmounted, UnmountFailed
-from edge_agent.usb_watch.visit import Bundle, Outcome, VisitInterrupted, Visitor, visit
+from edge_agent.usb_watch.visit import visit
 from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
 from operations.journal import get_logger
 

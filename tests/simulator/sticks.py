@@ -14,8 +14,9 @@ from typing import Any, Final
 from edge_agent.engine import custody
 from edge_agent.engine.media import judge_medium
 from edge_agent.engine.store import StoreFault
-from edge_agent.usb_watch import visit as steps
-from edge_agent.usb_watch.visit import Bundle, Ending, Outcome, VisitInterrupted, Visitor, visit
+from edge_agent.usb_watch import actions as steps
+from edge_agent.usb_watch.actions import Bundle, Ending, Outcome, VisitInterrupted, Visitor
+from edge_agent.usb_watch.visit import visit
 from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
 from sync_protocol.bundle import FrameType, read_bundle
 from sync_protocol.envelope import parse_envelope

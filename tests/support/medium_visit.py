@@ -13,8 +13,9 @@ from edge_agent.engine.effects import Effect, Send
 from edge_agent.engine.events import BundleArrived, Event, LinkDown, LinkUp, Settled
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.media import judge_medium
-from edge_agent.usb_watch import visit as steps
-from edge_agent.usb_watch.visit import Outcome, Visitor, visit
+from edge_agent.usb_watch import actions as steps
+from edge_agent.usb_watch.actions import Outcome, Visitor
+from edge_agent.usb_watch.visit import visit
 from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
 from sync_protocol.identity import Standing
 from sync_protocol.keys import SigningKey

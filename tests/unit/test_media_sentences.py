@@ -13,11 +13,11 @@ from edge_agent.configuration import UsbConfiguration
 from edge_agent.engine.media import Enrolled, LeftAlone
 from edge_agent.usb_watch import hook as hook_module
 from edge_agent.usb_watch import sentences
+from edge_agent.usb_watch.actions import Ending, Outcome, Progress, Stage
 from edge_agent.usb_watch.hook import Hook, word_for
 from edge_agent.usb_watch.media_watch import MediumState
 from edge_agent.usb_watch.mounting import MountRefusal, MountRefused
 from edge_agent.usb_watch.sentences import DO_NOT_REMOVE, LANGUAGES, MOUNTING, sentences_in
-from edge_agent.usb_watch.visit import Ending, Outcome, Progress, Stage
 
 CATALOGS = Path(sentences.__file__).parents[1] / "locale"
 SAID = [MOUNTING, DO_NOT_REMOVE] + [one.value for kind in (Stage, Ending, LeftAlone, MountRefusal) for one in kind]

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from edge_agent.usb_watch.visit import Ending, Outcome
+from edge_agent.usb_watch.actions import Ending, Outcome
 from sync_protocol.identity import Role
 from tests.support.device import Authority, Device, memory_folder
 from tests.support.district import carried, fill, ids_in

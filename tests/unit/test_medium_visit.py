@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.usb_watch.visit import Ending, MountAgain, PowerOff, Unmount
+from edge_agent.usb_watch.actions import Ending, MountAgain, PowerOff, Unmount
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Role, Standing
 from sync_protocol.keys import SigningKey
