@@ -37,6 +37,8 @@ set -e
 edge-agent sample-configuration > /etc/edge-agent/edge-agent.toml
 sed -i 's/^#\\?address = .*/address = "127.0.0.1"/; s/^#\\?interfaces = .*/interfaces = ["lo"]/' \
     /etc/edge-agent/edge-agent.toml
+# A broker that comes back is not to be waited for as long as 21,000 tablets would have to.
+sed -i 's/^#\\?backoff_seconds_m\\(in\\|ax\\) = .*/backoff_seconds_m\\1 = 1/' /etc/edge-agent/edge-agent.toml
 edge-agent enrol request --name 'tablet 17'
 {CENTER} enrol /etc/edge-agent/provisioning/request.json --out /root/provisioning.json
 edge-agent enrol install /root/provisioning.json
