@@ -171,3 +171,19 @@ def test_keys_that_root_makes_later_can_be_used_by_their_service(machine: System
     assert owners == ["census-consumer", "census-consumer", "census-receipts", "census-receipts"]
     machine.shell("systemctl restart census-consumer census-receipts")
     assert machine.shell("systemctl is-active census-consumer census-receipts").split() == ["active", "active"]
+
+
+def test_the_watch_over_usb_hears_udev_and_reaches_udisks_within_the_limits_of_the_unit(
+    machine: SystemdMachine,
+) -> None:
+    if machine.try_shell("systemctl is-active udisks2").returncode:
+        pytest.skip("udisks2 is not installed")
+    assert "no medium has been plugged in" in machine.shell("edge-agent media list", user="looker")
+    process = machine.main_process("edge-agent")
+    told = machine.shell(f"journalctl --unit=edge-agent _PID={process} --output=json").splitlines()
+    events = {json.loads(line).get("CENSUS_EVENT") for line in told}
+    assert "started" in events and not events & {"part_failed", "media_unavailable", "hotplug_failed"}
+    # The subscription to udev's notices: the kernel lists it by its port, which is the process's number.
+    assert any(
+        line.split()[1:3] == ["15", str(process)] for line in machine.shell("cat /proc/net/netlink").splitlines()
+    )
