@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.engine.custody import ChainPlace
 from edge_agent.engine.links import Link, medium_reading, medium_writing
 from edge_agent.engine.media import Enrolled, LeftAlone
 from edge_agent.usb_watch.actions import (
+    Action,
     Arrive,
     AwaitReceipts,
     Bundle,
@@ -48,7 +49,7 @@ from edge_agent.usb_watch.actions import (
     Write,
     do,
 )
-from edge_agent.usb_watch.volume import BundleFile, FaultKind, VolumeFault
+from edge_agent.usb_watch.volume import BundleFile, FaultKind, Volume, VolumeFault
 from sync_protocol.bundle import FrameType, read_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.errors import ProtocolError
@@ -58,6 +59,9 @@ BUNDLE_BYTES_MAX: Final = 4 * 1024 * 1024
 """One file: a slow stick writes it within seconds, so that one that is pulled out early still has complete ones."""
 
 _NUMBER_MAX: Final = 99_999
+
+ENVELOPES_MAX: Final = 200_000
+"""Envelopes that a visit keeps in mind, some 80 MB: ten districts' month. A stick made to fill our memory has more."""
 
 
 def visit(visitor: Visitor) -> Steps[Outcome]:
@@ -87,7 +91,6 @@ _ENDINGS: Final = {
 class _OwnFile:
     name: str
     places: tuple[ChainPlace, ...]
-    is_intact: bool
 
 
 class _Visit:
@@ -95,7 +98,7 @@ class _Visit:
         self._visitor = visitor
         self._open: str | None = None
         self._own: list[_OwnFile] = []
-        self._found: dict[bytes, ChainPlace] = {}
+        self._found: set[bytes] = set()
         self._written: list[tuple[BundleFile, bytes]] = []
         self._is_mounted = True
         self.medium: Enrolled | None = None
@@ -164,9 +167,13 @@ class _Visit:
         self.progress.envelopes_read += len(places)
         if not is_intact:
             self.progress.damaged.append(file)
-        if file.device == self._visitor.device:
-            self._own.append(_OwnFile(file.name, places, is_intact))
-        self._found.update((place.id, place) for place in places)
+        if self.progress.envelopes_read > ENVELOPES_MAX:
+            # Taken in like all others; but left again if need be, and if it is our own, not taken away.
+            self.detail = "there are more envelopes on it than are kept in mind in one visit"
+        else:
+            self._found.update(place.id for place in places)
+            if file.device == self._visitor.device:
+                self._own.append(_OwnFile(file.name, places))
         yield from do(Arrive(key, data))
         yield from self._tell(Stage.READING)
 
@@ -270,6 +277,24 @@ class _Visit:
 
     def _tell(self, stage: Stage) -> Steps[None]:
         yield from do(Tell(stage, self.progress))
+
+
+def perform(action: Action[Any], volume: Volume) -> Any:
+    """Do one of the actions that are about the files of a mounted medium; raises VolumeFault."""
+    match action:
+        case Identify():
+            return volume.identity()
+        case ListFiles():
+            return volume.listing()
+        case Read(file):
+            return volume.read(file)
+        case Write(name, data):
+            return volume.write(name, data)
+        case Remove(name):
+            return volume.remove(name)
+        case Sync():
+            return volume.sync()
+    raise TypeError(f"a visit asked for {type(action).__name__}, which nobody does")
 
 
 def _places_in(data: bytes) -> tuple[tuple[ChainPlace, ...], bool]:

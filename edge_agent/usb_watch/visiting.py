@@ -18,9 +18,8 @@ from edge_agent.engine.store import EnvelopeStanding, StoreFault, StoreTransacti
 from edge_agent.usb_watch import actions as steps
 from edge_agent.usb_watch.actions import Bundle, Outcome, VisitInterrupted, Visitor
 from edge_agent.usb_watch.block_device import BlockDevice
-from edge_agent.usb_watch.file_calls import SYSTEM_CALLS, FileCalls
 from edge_agent.usb_watch.mounting import Mounted, Mounting, MountRefusal, MountRefused, Unmounted, UnmountFailed
-from edge_agent.usb_watch.visit import visit
+from edge_agent.usb_watch.visit import perform, visit
 from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
 from operations.journal import get_logger
 
@@ -53,7 +52,6 @@ class Surroundings:
     settings: VisitSettings
     reaches_center: Callable[[], bool]
     """Whether receipts can be expected soon."""
-    calls: FileCalls = SYSTEM_CALLS
 
 
 class VisitOutlet:
@@ -110,13 +108,13 @@ class Visiting:
                 return outcome
             result, fault = None, None
             try:
-                result = await self._do(action, visitor)
+                result = await self._do(action)
             except (VolumeFault, VisitInterrupted) as met:
                 fault = met
             except StoreFault as failed:
                 fault = VisitInterrupted(str(failed))
 
-    async def _do(self, action: steps.Action[Any], visitor: Visitor) -> Any:
+    async def _do(self, action: steps.Action[Any]) -> Any:
         match action:
             case steps.Judge(identity):
                 return await self._ask(lambda queue: judge_medium(identity, queue, self._surroundings.identity))
@@ -142,20 +140,7 @@ class Visiting:
     def _on_volume(self, action: steps.Action[Any]) -> Any:
         if self._volume is None:
             raise VolumeFault(FaultKind.GONE, "the medium is not mounted")
-        match action:
-            case steps.Identify():
-                return self._volume.identity()
-            case steps.ListFiles():
-                return self._volume.listing()
-            case steps.Read(file):
-                return self._volume.read(file)
-            case steps.Write(name, data):
-                return self._volume.write(name, data)
-            case steps.Remove(name):
-                return self._volume.remove(name)
-            case steps.Sync():
-                return self._volume.sync()
-        raise TypeError(f"a visit asked for {type(action).__name__}, which nobody does")
+        return perform(action, self._volume)
 
     async def _tell_engine(self, action: steps.Action[Any]) -> Any:
         host = self._surroundings.host
@@ -221,7 +206,7 @@ class Visiting:
         return None
 
     def _volume_at(self, path: Path) -> Volume:
-        return Volume(path, self._surroundings.identity.device.hex(), self._surroundings.calls)
+        return Volume(path, self._surroundings.identity.device.hex())
 
     async def _mount_again(self) -> None:
         refused = await self._mount(writable=False)

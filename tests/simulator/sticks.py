@@ -16,7 +16,7 @@ from edge_agent.engine.media import judge_medium
 from edge_agent.engine.store import StoreFault
 from edge_agent.usb_watch import actions as steps
 from edge_agent.usb_watch.actions import Bundle, Ending, Outcome, VisitInterrupted, Visitor
-from edge_agent.usb_watch.visit import visit
+from edge_agent.usb_watch.visit import perform, visit
 from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
 from sync_protocol.bundle import FrameType, read_bundle
 from sync_protocol.envelope import parse_envelope
@@ -220,18 +220,10 @@ class Visit:
 
     def _do(self, action: steps.Action[Any]) -> Any:
         match action:
-            case steps.Identify():
-                return self._volume.identity()
-            case steps.ListFiles():
-                return self._volume.listing()
-            case steps.Read(file):
-                return self._volume.read(file)
             case steps.Write(name, data):
                 return self._write(name, data)
             case steps.Remove(name):
                 return self.stick.remove(lambda: self._volume.remove(name))
-            case steps.Sync():
-                return self._volume.sync()
             case steps.Judge(identity):
                 return self.device.ask(lambda queue: judge_medium(identity, queue, self.device.identity))
             case steps.FindReleased(places):
@@ -242,8 +234,12 @@ class Visit:
                 if self.stick.medium.is_gone:
                     raise VolumeFault(FaultKind.GONE, "no such device")
                 return None
-            case _:
+            case steps.OpenLink() | steps.Arrive() | steps.NextBundle() | steps.Settle() | steps.CloseLink():
                 return self._tell_engine(action)
+            case steps.AwaitReceipts() | steps.PowerOff() | steps.Tell():
+                return None
+            case _:
+                return perform(action, self._volume)
 
     def _write(self, name: str, data: bytes) -> Any:
         file = self._volume.write(name, data)

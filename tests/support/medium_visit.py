@@ -15,7 +15,7 @@ from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.media import judge_medium
 from edge_agent.usb_watch import actions as steps
 from edge_agent.usb_watch.actions import Outcome, Visitor
-from edge_agent.usb_watch.visit import visit
+from edge_agent.usb_watch.visit import perform, visit
 from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
 from sync_protocol.identity import Standing
 from sync_protocol.keys import SigningKey
@@ -104,23 +104,13 @@ class Walk:
 
     def _do(self, action: steps.Action[Any]) -> Any:
         match action:
-            case steps.Identify():
-                return self._volume.identity()
             case steps.Judge(identity):
                 with self._store.transaction() as transaction:
                     return judge_medium(identity, transaction, self._identity)
-            case steps.ListFiles():
-                return self._volume.listing()
-            case steps.Read(file):
-                return self._volume.read(file)
-            case steps.Write(name, data):
-                file = self._volume.write(name, data)
+            case steps.Write(_, data):
+                file = perform(action, self._volume)
                 self.written.append(data)
                 return file
-            case steps.Remove(name):
-                return self._volume.remove(name)
-            case steps.Sync():
-                return self._volume.sync()
             case steps.FindReleased(places):
                 with self._store.transaction() as transaction:
                     return released(places, transaction)
@@ -134,8 +124,12 @@ class Walk:
                     raise VolumeFault(FaultKind.GONE, "no such device")
                 self.is_mounted = True
                 return None
-            case _:
+            case steps.OpenLink() | steps.Arrive() | steps.NextBundle() | steps.Settle() | steps.CloseLink():
                 return self._tell_engine(action)
+            case steps.PowerOff() | steps.Tell():
+                return None
+            case _:
+                return perform(action, self._volume)
 
     def _tell_engine(self, action: steps.Action[Any]) -> Any:
         match action:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.usb_watch import visit as visit_module
 from edge_agent.usb_watch.actions import Ending, MountAgain, PowerOff, Unmount
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Role, Standing
 from sync_protocol.keys import SigningKey
-from sync_protocol.medium import MEDIUM_FOLDER
+from sync_protocol.medium import MEDIUM_FOLDER, certify_medium
 from tests.support.center import seed
-from tests.support.device import Authority, Device, envelopes_in, memory_folder
+from tests.support.device import NOW, Authority, Device, envelopes_in, memory_folder
 from tests.support.district import District, carried, data_of, fill, foreign_receipt
 from tests.support.medium_visit import MEDIUM, Walk, enrolled_medium, ids_on
 from tests.support.memory_medium import File
@@ -125,6 +126,42 @@ def test_a_medium_that_is_not_ours_is_left_as_it_is(tablet: Device, case: str) -
     outcome = walk.visit()
     assert outcome.ending is Ending.LEFT_ALONE and outcome.detail
     assert medium.durable == before and not walk.is_mounted
+
+
+def test_a_medium_that_was_called_in_meanwhile_is_left_alone_whatever_it_says_of_itself(tablet: Device) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    lost = certify_medium(
+        AUTHORITY.issuer,
+        medium=MEDIUM,
+        number="17",
+        holder="Serik Omarov",
+        standing=Standing.LOST,
+        issued_at=NOW + 1,
+        expires_at=0,
+        serial=NOW + 1,
+    )
+    tablet.link_up()
+    tablet.receive(lost)
+    outcome = Walk(tablet, medium).visit()
+    assert (outcome.ending, outcome.detail) == (Ending.LEFT_ALONE, "it was called in")
+    assert ids_on(medium) == frozenset()
+
+
+def test_a_medium_with_more_envelopes_than_are_kept_in_mind_is_read_and_costs_no_more_memory(
+    tablet: Device, laptop: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tablet, 30, 3000)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).progress.files_written > 1
+    monkeypatch.setattr(visit_module, "ENVELOPES_MAX", 12)
+    outcome = Walk(laptop, medium).visit(2)
+    assert outcome.ending is Ending.SAFE and "kept in mind" in outcome.detail
+    assert carried(laptop) == 30
+    before = {path for path in medium.files if tablet.id.hex() in path}
+    assert Walk(tablet, medium).visit(3).ending is Ending.SAFE
+    assert before <= medium.files.keys(), "what was not looked at is not taken away"
+    assert ids_on(medium) == set(tablet.envelope_ids())
 
 
 def test_a_full_medium_gets_receipts_first_then_what_fits_and_the_rest_later(tablet: Device, laptop: Device) -> None:
