@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,9 @@ from central_broker.configuration import Configuration, ConfigurationError, load
 from central_broker.configuration_schema import FILE_NAME
 from central_broker.seed_protection import PassphraseSources, SecretError
 from central_broker.storage import open_storage
-from central_broker.storage.contract import DeviceRecord, Storage, StorageRefused, StorageUnavailable
+from central_broker.storage.contract import DeviceRecord, MediumRecord, Storage, StorageRefused, StorageUnavailable
 from operations.console import EXIT_USAGE, fail
-from sync_protocol.errors import ProtocolError
-from sync_protocol.records import parse_name
+from sync_protocol.identity import Standing
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document for programs.")
 
@@ -103,18 +102,26 @@ def now() -> int:
 
 def find_device(storage: Storage, text: str) -> DeviceRecord:
     """The device of this id, this beginning of an id (at least 4 digits) or this name; fails unless it is one."""
-    devices = storage.devices()
-    try:
-        exact = [device for device in devices if device.device == parse_name(text)]
-    except ProtocolError:
-        exact = []
-    named = [device for device in devices if device.name == text]
-    active = [device for device in named if device.standing.name == "ACTIVE"]
-    beginning = [device for device in devices if len(text) >= 4 and device.device.hex().startswith(text.lower())]
-    for found in (exact, active, named, beginning):
+    devices = {device.device: device for device in storage.devices()}
+    return devices[_find(text, [(d.device, d.name, d.standing) for d in devices.values()], "device", "devices list")]
+
+
+def find_medium(storage: Storage, text: str) -> MediumRecord:
+    """The medium of this id, this beginning of an id (at least 4 digits) or this number; fails unless it is one."""
+    media = {medium.medium: medium for medium in storage.media()}
+    return media[_find(text, [(m.medium, m.number, m.standing) for m in media.values()], "medium", "media list")]
+
+
+def _find(text: str, known: Sequence[tuple[bytes, str, Standing]], what: str, listing: str) -> bytes:
+    """Return the id of the one that is meant, of those with this label the only active one if need be."""
+    exact = [one for one, _, _ in known if one.hex() == text.lower()]
+    labelled = [one for one, label, _ in known if label == text]
+    active = [one for one, label, standing in known if label == text and standing is Standing.ACTIVE]
+    beginning = [one for one, _, _ in known if len(text) >= 4 and one.hex().startswith(text.lower())]
+    for found in (exact, active, labelled, beginning):
         if len(found) == 1:
             return found[0]
         if found:
-            ids = ", ".join(device.device.hex() for device in found[:5])
-            fail(f"{text!r} is more than one device: {ids}", "give the whole id", exit_status=EXIT_USAGE)
-    return fail(f"no device {text!r} is known", "central-broker devices list shows them all", exit_status=EXIT_USAGE)
+            ids = ", ".join(one.hex() for one in found[:5])
+            fail(f"{text!r} is more than one {what}: {ids}", "give the whole id", exit_status=EXIT_USAGE)
+    return fail(f"no {what} {text!r} is known", f"central-broker {listing} shows them all", exit_status=EXIT_USAGE)

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import click
 
 from central_broker.authority import AuthorityRecord
-from central_broker.commands.context import CenterContext, json_option, now, pass_center
+from central_broker.commands.context import CenterContext, find_medium, json_option, now, pass_center
 from central_broker.commands.media_delegation import media_delegate, media_delegates
 from central_broker.commands.medium_documents import certified_by, document, last_day, signature, signers
 from central_broker.enrolment import Refused
@@ -31,8 +31,8 @@ from central_broker.medium_folder import (
     read_identity_file,
     write_identity_file,
 )
-from central_broker.storage.contract import MediumRecord, Storage
-from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
+from central_broker.storage.contract import MediumRecord
+from operations.console import fail, print_json, print_line, print_table
 from sync_protocol.domains import NAME_BYTES
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Standing
@@ -312,22 +312,6 @@ def media_record(center: CenterContext, folder: Path, as_json: bool) -> None:
 
 media.add_command(media_delegate)
 media.add_command(media_delegates)
-
-
-def find_medium(storage: Storage, text: str) -> MediumRecord:
-    """The medium of this id, this number, or this beginning of an id (at least 4 digits); fails unless it is one."""
-    records = storage.media()
-    exact = [one for one in records if one.medium.hex() == text]
-    numbered = [one for one in records if one.number == text]
-    active = [one for one in numbered if one.standing is Standing.ACTIVE]
-    beginning = [one for one in records if len(text) >= 4 and one.medium.hex().startswith(text.lower())]
-    for found in (exact, active, numbered, beginning):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(one.medium.hex() for one in found[:5])
-            fail(f"{text!r} is more than one medium: {ids}", "give the whole id", exit_status=EXIT_USAGE)
-    return fail(f"no medium {text!r} is known", "central-broker media list shows them all", exit_status=EXIT_USAGE)
 
 
 def _check_folder(out: Path, medium: bytes | None, *, replace: bool) -> bytes | None:
