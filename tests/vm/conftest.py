@@ -17,10 +17,11 @@ import pytest
 from tests.support.shared_data import PROJECT_FOLDER
 from tests.vm.fleet import FOREIGN, Fleet
 from tests.vm.paper import enrolled
-from tests.vm.stick import Content, Layout, Stick, make_stick
+from tests.vm.stick import FIRST_SECTOR, Content, Layout, Stick, make_stick
 from tests.vm.tablet import Tablet
 
 IMAGE_VARIABLE: Final = "CENSUS_VM_IMAGE"
+FLEET_VARIABLE: Final = "CENSUS_VM_FLEET"
 _PROGRAMS: Final = ("qemu-system-x86_64", "qemu-img", "setpriv", "mksquashfs", "mcopy", "mkfs.vfat", "mkfs.exfat", "sfdisk")
 
 
@@ -56,13 +57,19 @@ class Scene:
         return tablet
 
     def stick(
-        self, file_system: str = "vfat", name: str = "red", *, number: str | None = "0017", content: Content | None = None
+        self,
+        file_system: str = "vfat",
+        name: str = "red",
+        *,
+        layout: Layout = Layout.MBR,
+        first_sector: int = FIRST_SECTOR,
+        content: Content | None = None,
     ) -> Stick:
-        """Make an enrolled stick with files of somebody's on it; one without a `number` is not enrolled."""
+        """Make an enrolled stick with files of somebody's on it; exFAT comes in one layout only."""
         if file_system == "exfat":
             return self.fleet.exfat_stick(name, self.folder)
-        whole = {**FOREIGN, **(enrolled(number) if number else {}), **(content or {})}
-        return make_stick(self.folder, name, file_system, layout=Layout.MBR, content=whole)
+        whole = {**FOREIGN, **enrolled("0017"), **(content or {})}
+        return make_stick(self.folder, name, file_system, layout=layout, content=whole, first_sector=first_sector)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +78,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     reason = _why_not()
     if reason:
         pytest.skip(reason)
+    if FLEET_VARIABLE in os.environ:
+        return Fleet(Path(os.environ[FLEET_VARIABLE]), _image_folder())
     base = tmp_path_factory.getbasetemp()
     # Each process of pytest-xdist has a folder of its own in the common one.
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

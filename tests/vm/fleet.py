@@ -22,7 +22,7 @@ from tests.vm.tablet import Tablet
 
 SMALL: Final = questionnaires("a day", 24, 3_000)
 LARGE: Final = questionnaires("photographs", 2, 8_000_000)
-"""More than three files of the largest size hold."""
+"""With them there are three files to leave: two of the largest size, and the rest."""
 FOREIGN: Final[Content] = {"Photos/IMG_0001.JPG": b"not ours" * 5_000, "letter.txt": "Құрметті әріптес".encode()}
 
 _INSTALL: Final = """

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -63,11 +64,15 @@ class Machine:
 
     # Life.
 
-    def boot(self) -> Self:
-        """Start it, on a new state disk unless it has one already, and wait until its hand answers."""
+    def boot(self, meanwhile: Callable[[], None] = lambda: None) -> Self:
+        """Start it, on a new state disk unless it has one already, and wait until its hand answers.
+
+        `meanwhile` is done while it has not yet looked at its USB ports.
+        """
         if not self.disk.exists():
             _layer_above(self._image.folder / "state.qcow2", self.disk)
         self._spawn()
+        meanwhile()
         self._wait_for_hand()
         return self
 

@@ -29,6 +29,8 @@ from tests.vm.stick import Content, Stick
 IDENTITY: Final = f"{MEDIUM_FOLDER}/{MEDIUM_FILE}"
 _COMPLETE: Final = re.compile(rf"{MEDIUM_FOLDER}/([0-9a-f]{{32}})/[0-9a-f]{{16}}-[0-9]{{5}}\.CNS")
 BACKED_UP: Final = TIME + 1_000_000
+"""A backup watermark after which everything committed is safe."""
+LAPTOP_FOLDER: Final = sha256(b"a laptop").hexdigest()[:32]
 
 
 def enrolled(number: str) -> Content:
@@ -102,10 +104,11 @@ def opened(envelopes: Iterable[Envelope]) -> list[bytes]:
     )
 
 
-def receipt_file(origin: bytes, envelopes: Sequence[Envelope], *, carrier: str, watermark: int = BACKED_UP) -> Content:
-    """Return the center's receipt for these envelopes, the first of their chain, as a laptop leaves it on a stick."""
+def receipt_file(envelopes: Sequence[Envelope], *, serial: int = 1, watermark: int = BACKED_UP) -> Content:
+    """Return the center's receipt for one device's envelopes, a run of its chain, as a laptop leaves it on a stick."""
     ordered = sorted(envelopes, key=lambda one: one.sequence)
     span = Span(1, ordered[0].sequence, ordered[-1].id, SpanStatus.COMMITTED, (Mark(len(ordered), TIME),))
-    receipt = sign_receipt(RECEIPTS, origin=origin, serial=1, watermark=watermark, spans=(span,))
-    folder = sha256(carrier.encode()).hexdigest()[:32]
-    return {f"{MEDIUM_FOLDER}/{folder}/{1:016x}-00000.CNS": write_bundle([Frame(FrameType.STATEMENT, receipt.data)])}
+    origin = ordered[0].origin
+    receipt = sign_receipt(RECEIPTS, origin=origin, serial=serial, watermark=watermark, spans=(span,))
+    data = write_bundle([Frame(FrameType.STATEMENT, receipt.data)])
+    return {f"{MEDIUM_FOLDER}/{LAPTOP_FOLDER}/{serial:016x}-00000.CNS": data}

@@ -15,7 +15,7 @@ from typing import Final
 from tests.vm.exfat_files import ExfatFiles
 
 _SECTOR_BYTES: Final = 512
-_FIRST_SECTOR: Final = 2048
+FIRST_SECTOR: Final = 2048
 STICK_BYTES: Final = 96 << 20
 Content = Mapping[str, bytes]
 
@@ -109,7 +109,7 @@ def make_stick(
     content: Content | None = None,
     tree: Path | None = None,
     size_bytes: int = STICK_BYTES,
-    first_sector: int = _FIRST_SECTOR,
+    first_sector: int = FIRST_SECTOR,
 ) -> Stick:
     """Make a stick. `content` goes onto vfat, `tree` (owners, links and device nodes as they are) onto ext4.
 
@@ -134,8 +134,8 @@ def _partition(image: Path, layout: Layout, file_system: str, first_sector: int)
     kinds = {"vfat": "c", "exfat": "7", "ext4": "83"} if layout is Layout.MBR else {}
     kind = kinds.get(file_system, "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7")
     lines = [f"label: {layout.value}"]
-    if first_sector > _FIRST_SECTOR:
-        lines.append(f"start={_FIRST_SECTOR}, size={first_sector - _FIRST_SECTOR}")
+    if first_sector > FIRST_SECTOR:
+        lines.append(f"start={FIRST_SECTOR}, size={first_sector - FIRST_SECTOR}")
     lines.append(f"start={first_sector}, type={kind}")
     words = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(image)]
     subprocess.run(words, input="\n".join(lines).encode(), check=True, env=_environment())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -83,12 +84,20 @@ class Tablet:
         return self.machine.run("journalctl -b -u edge-agent -n 60 --no-pager -o short-monotonic", check=False)
 
     def mounts(self) -> list[str]:
-        """Return where media are mounted."""
-        script = "findmnt --real --noheadings --raw -o TARGET,SOURCE | awk '$2 ~ \"^/dev/sd\" {print $1}'"
-        return self.machine.run(script).split()
+        """Return where media are mounted, as everybody sees it and as the daemon does."""
+        script = "cat /proc/mounts /proc/$(systemctl show edge-agent -P MainPID)/mounts"
+        lines = [line.split() for line in self.machine.run(script).splitlines()]
+        return [f"{source} at {place}" for source, place, *_ in lines if source.startswith("/dev/sd")]
 
     def remember_daemon(self) -> None:
-        """Expect the daemon that runs now to run to the end."""
+        """Expect the daemon that runs now, or starts now, to run to the end."""
+
+        def answers() -> bool:
+            with suppress(GuestError):
+                return self._ask({"request": "media"})["ok"] is True
+            return False
+
+        self.wait(answers, "the daemon answers")
         self.main_process = self._daemon()[0]
 
     def assert_in_order(self) -> None:
@@ -150,6 +159,11 @@ class Tablet:
                 return int(one["stats"]["wr_bytes"])
         raise GuestError(f"{stick.name} is not plugged in")
 
+    def wait_until_written(self, stick: Stick, more_bytes: int) -> None:
+        """Wait until so much more has been written to a plugged stick than now."""
+        enough = self.written_bytes(stick) + more_bytes
+        self.wait(lambda: self.written_bytes(stick) >= enough, f"{more_bytes} bytes are written", 120)
+
     def yank(self, stick: Stick) -> None:
         """Pull a stick out, whatever it is doing. Its image then has what had reached it."""
         self.machine.unplugged(stick.name)
@@ -168,6 +182,7 @@ class Tablet:
                     break
         self.machine.qmp("object-del", id=f"{stick.name}-speed")
 
-    def forget_plugged(self) -> None:
-        """The machine was switched off, and with it all that was plugged in."""
+    def cut_power(self) -> None:
+        """Switch the machine off without a warning, whatever it is doing."""
+        self.machine.cut_power()
         self._plugged.clear()
