@@ -18,8 +18,11 @@ VENV ?= /opt/census-sync
 
 export PYTHON INPUT DESTDIR PREFIX BINDIR VENV
 
+VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap squashfs-tools busybox-static kmod cpio fdisk dosfstools \
+	exfatprogs mtools e2fsprogs
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench swarm robustness install install-files install-venv clean
+.PHONY: help venv demo test test-vm check bench swarm robustness install install-files install-venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
@@ -35,6 +38,11 @@ demo: venv ## three tablets, a broker, the center, and outages (INPUT=file-or-fo
 test: venv ## every test, on two cores, PostgreSQL included (ARGS=... for pytest)
 	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql faketime umockdev udev dbus udisks2 polkitd dosfstools exfatprogs
 	.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-vm: venv ## USB sticks in virtual machines: real systemd, udev, UDisks2, file systems (ARGS=... for pytest)
+	@scripts/need-packages $(VM_PACKAGES)
+	@scripts/vm-image || test $$? -eq 3
+	.venv/bin/python -m pytest tests/vm -n 2 --timeout 300 $(ARGS)
 
 check: venv ## ruff, mypy --strict and the import contracts
 	@scripts/check

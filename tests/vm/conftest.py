@@ -22,7 +22,10 @@ from tests.vm.tablet import Tablet
 
 IMAGE_VARIABLE: Final = "CENSUS_VM_IMAGE"
 FLEET_VARIABLE: Final = "CENSUS_VM_FLEET"
-_PROGRAMS: Final = ("qemu-system-x86_64", "qemu-img", "setpriv", "mksquashfs", "mcopy", "mkfs.vfat", "mkfs.exfat", "sfdisk")
+_PROGRAMS: Final = (
+    *("qemu-system-x86_64", "qemu-img", "setpriv", "mksquashfs", "mcopy", "sfdisk"),
+    *("mkfs.vfat", "mkfs.exfat", "mkfs.ext4", "debugfs"),
+)
 
 
 def _image_folder() -> Path:

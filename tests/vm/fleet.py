@@ -21,8 +21,8 @@ from tests.vm.stick import Content, Stick, make_stick
 from tests.vm.tablet import Tablet
 
 SMALL: Final = questionnaires("a day", 24, 3_000)
-LARGE: Final = questionnaires("photographs", 2, 8_000_000)
-"""With them there are three files to leave: two of the largest size, and the rest."""
+LARGE: Final = questionnaires("photographs", 3, 1_300_000)
+"""With them there are some 3 MB to leave, in several files."""
 FOREIGN: Final[Content] = {"Photos/IMG_0001.JPG": b"not ours" * 5_000, "letter.txt": "Құрметті әріптес".encode()}
 
 _INSTALL: Final = """

@@ -154,8 +154,9 @@ class Machine:
     def unplugged(self, device: str) -> None:
         """Unplug a device; return when the machine has let go of it."""
         self.qmp("device_del", id=device)
-        name = {"event": "DEVICE_DELETED", "device": device}
-        self._control.event(lambda event: {"event": event.get("event"), **event.get("data", {})}.items() >= name.items(), 30)
+        self._control.event(
+            lambda event: event.get("event") == "DEVICE_DELETED" and event["data"].get("device") == device, 30
+        )
 
     @property
     def console(self) -> str:

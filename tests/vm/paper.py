@@ -5,6 +5,7 @@ and the proof that what lies on a stick is what the tablet accepted.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -63,10 +64,8 @@ def key_of(provisioning_folder: Path) -> VerifyingKey:
 def questionnaires(name: str, count: int, body_bytes: int) -> list[bytes]:
     """Return so many, always the same for the same name, that no compression makes much smaller."""
     noise = Random(f"questionnaires of {name}")
-    return [
-        b'{"household":"%s %d","answers":"%s"}' % (name.encode(), number, noise.randbytes(body_bytes // 2).hex().encode())
-        for number in range(count)
-    ]
+    answers = [b64encode(noise.randbytes(body_bytes * 3 // 4)).decode() for _ in range(count)]
+    return [f'{{"household":"{name} {number}","answers":"{one}"}}'.encode() for number, one in enumerate(answers)]
 
 
 def bundles_on(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -99,9 +98,8 @@ def opened(envelopes: Iterable[Envelope]) -> list[bytes]:
         name = metadata.instance_id + metadata.whole_digest
         parts[name][metadata.part] = part
         whole[name] = metadata.parts
-    return sorted(
-        b"".join(part for _, part in sorted(found.items())) for name, found in parts.items() if len(found) == whole[name]
-    )
+    complete = [found for name, found in parts.items() if len(found) == whole[name]]
+    return sorted(b"".join(found[number] for number in sorted(found)) for found in complete)
 
 
 def receipt_file(envelopes: Sequence[Envelope], *, serial: int = 1, watermark: int = BACKED_UP) -> Content:

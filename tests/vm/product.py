@@ -43,7 +43,7 @@ def build_product(image: Path, cache: Path) -> None:
     for path in (tree, *(folder for folder in tree.rglob("*") if folder.is_dir() and not folder.is_symlink())):
         path.chmod(0o755)
     image.unlink(missing_ok=True)
-    words = ["mksquashfs", tree, image, "-comp", "lz4", "-all-root", "-noappend", "-quiet", "-no-progress"]
+    words = ["mksquashfs", str(tree), str(image), "-comp", "lz4", "-all-root", "-noappend", "-quiet", "-no-progress"]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(tree)
 

@@ -53,28 +53,27 @@ class Stick:
         """Return its files by their paths."""
         if self.file_system == "exfat":
             return ExfatFiles(self._partition()).read()
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as name:
+            folder = Path(name, "files")
+            folder.mkdir()
             if self.file_system == "vfat":
-                _mtools("mcopy", "-s", "-n", "-Q", "-m", "-i", self._place, "::*", folder)
+                _run("mcopy", "-s", "-n", "-Q", "-m", "-i", self._place, "::*", str(folder))
             else:
-                inner = Path(folder, "partition")
+                inner = Path(name, "partition")
                 inner.write_bytes(self._partition())
-                target = Path(folder, "files")
-                target.mkdir()
-                _run("debugfs", "-R", f"rdump / {target}", str(inner))
-                folder = str(target)
-            return {str(path.relative_to(folder)): path.read_bytes() for path in _plain_files(Path(folder))}
+                _run("debugfs", "-R", f"rdump / {folder}", str(inner))
+            return {str(path.relative_to(folder)): path.read_bytes() for path in _plain_files(folder)}
 
     def put(self, content: Content) -> None:
         """Write files onto a vfat stick; what is in their place goes."""
         with TemporaryDirectory() as folder:
             _write_tree(Path(folder), content)
             tops = sorted(str(path) for path in Path(folder).iterdir())
-            _mtools("mcopy", "-s", "-o", "-Q", "-i", self._place, *tops, "::")
+            _run("mcopy", "-s", "-o", "-Q", "-i", self._place, *tops, "::")
 
     def remove(self, path: str) -> None:
         """Remove a file of a vfat stick."""
-        _mtools("mdel", "-i", self._place, f"::{path}")
+        _run("mdel", "-i", self._place, f"::{path}")
 
     def check(self) -> str:
         """Return what a checker of file systems says that is wrong; empty when nothing is."""
@@ -161,10 +160,6 @@ def _write_tree(folder: Path, content: Content) -> None:
 
 def _plain_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-
-
-def _mtools(*words: str) -> None:
-    _run(*words)
 
 
 def _run(*words: str) -> None:

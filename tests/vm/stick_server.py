@@ -12,7 +12,7 @@ import struct
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import Final, Protocol, Self
 
 _OPTION_MAGIC: Final = b"IHAVEOPT"
 _OPTION_EXPORT_NAME, _OPTION_ABORT, _OPTION_GO = 1, 2, 7
@@ -23,6 +23,12 @@ _FLAGS: Final = 0b101
 _READ, _WRITE, _DISCONNECT, _FLUSH = range(4)
 _REQUEST: Final = struct.Struct(">IHHQQI")
 _ANSWER: Final = struct.Struct(">IIQ")
+
+
+class _Stream(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+    def write(self, data: bytes, /) -> int: ...
+    def flush(self) -> None: ...
 
 
 class StickServer:
@@ -71,7 +77,7 @@ class StickServer:
                 # The machine was switched off.
                 return
 
-    def _negotiate(self, stream: IO[bytes]) -> bool:
+    def _negotiate(self, stream: _Stream) -> bool:
         while True:
             _, option, length = struct.unpack(">8sII", stream.read(16))
             stream.read(length)
@@ -86,7 +92,7 @@ class StickServer:
             if option == _OPTION_GO:
                 return True
 
-    def _serve(self, stream: IO[bytes]) -> bool:
+    def _serve(self, stream: _Stream) -> bool:
         _, _, kind, cookie, offset, length = _REQUEST.unpack(stream.read(_REQUEST.size))
         if kind == _DISCONNECT:
             return False

@@ -58,20 +58,24 @@ class Tablet:
     def ended(self, visits: int = 1, *, seconds: float = 90) -> list[Visit]:
         """Wait until so many visits are over, and no other goes on; return them."""
 
-        def are_over() -> list[Visit] | None:
+        def are_over() -> bool:
             found = self.visits()
-            return found if len(found) >= visits and all(one["ending"] for one in found) else None
+            return len(found) >= visits and all(one["ending"] for one in found)
 
-        return self.wait(are_over, f"{visits} visits are over", seconds)
+        self.wait(are_over, f"{visits} visits are over", seconds)
+        return self.shown
 
-    def wait(self, ask: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-        """Return the first true answer."""
+    def noticed(self, visits: int) -> None:
+        """Wait until so many visits have begun."""
+        self.wait(lambda: len(self.visits()) >= visits, f"{visits} media are noticed")
+
+    def wait(self, is_true: Callable[[], object], what: str, seconds: float = 60) -> None:
+        """Return once the answer is true."""
         deadline = time.monotonic() + seconds
-        while not (answer := ask()):
+        while not is_true():
             if time.monotonic() > deadline:
                 raise AssertionError(f"never: {what}\n{json.dumps(self.shown, indent=1)}\n{self.journal()}")
             time.sleep(_POLL_SECONDS)
-        return answer
 
     def events(self, name: str) -> list[dict[str, str]]:
         """Return the daemon's records of this kind since the machine started."""

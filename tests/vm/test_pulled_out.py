@@ -13,10 +13,10 @@ from tests.vm.stick import Stick
 from tests.vm.tablet import Tablet
 from tests.vm.test_offload import assert_all_is_on
 
-SLOW = 3_000_000
+SLOW = 800_000
 """Bytes a second: a visit to a stick then takes some seconds of writing."""
-IN_SECOND_FILE = 6_000_000
-"""Bytes after which the first file is complete and the second one is not."""
+HALF = 1_500_000
+"""Bytes after which some files are complete and others are not."""
 
 
 def finish(tablet: Tablet, stick: Stick, visits: int) -> None:
@@ -36,13 +36,13 @@ def test_a_stick_pulled_out_in_mid_write_keeps_what_was_complete_and_the_next_vi
 ) -> None:
     tablet, stick = scene.wake("loaded tablet 17"), scene.stick(file_system)
     tablet.plug(stick, bytes_per_second=SLOW)
-    tablet.wait_until_written(stick, IN_SECOND_FILE)
+    tablet.wait_until_written(stick, HALF)
     tablet.yank(stick)
     (visit,) = tablet.ended()
     assert (visit["ending"], visit["safe_to_remove"], visit["present"]) == ("gone", False, False), visit
     assert tablet.events("medium_unfinished")
-    assert len(bundles_on(stick.files())) == 1, "the first file was complete"
-    assert len(envelopes_on(stick, tablet.key)) > 10
+    assert len(bundles_on(stick.files())) > 0, "some files were complete"
+    assert 10 < len(envelopes_on(stick, tablet.key)) < tablet.counts()["waiting"]
     assert not tablet.mounts()
     finish(tablet, stick, 2)
 
@@ -54,12 +54,14 @@ def test_a_stick_pulled_out_again_and_again_loses_nothing(scene: Scene, seed: in
     complete: dict[str, bytes] = {}
     for visits in range(1, 5):
         tablet.plug(stick, bytes_per_second=SLOW)
-        tablet.wait(lambda count=visits: len(tablet.visits()) == count, "it is noticed")
+        tablet.noticed(visits)
         time.sleep(moments.uniform(0.1, 4))
         tablet.yank(stick)
         for visit in tablet.ended(visits):
-            assert visit["ending"] in ("gone", "unreadable", "vanished"), visit
-            assert not visit["safe_to_remove"]
+            # vfat takes a folder that cannot be read for an empty one: before its identity was read, a stick that is
+            # gone looks like one that is not enrolled.
+            assert visit["ending"] in ("gone", "unreadable", "vanished", "left_alone"), visit
+            assert not visit.get("files_written") or not visit["safe_to_remove"], visit
         found = bundles_on(stick.files())
         assert complete.items() <= found.items(), "what was complete stays"
         envelopes_on(stick, tablet.key)
@@ -81,7 +83,7 @@ def test_a_stick_pulled_out_while_it_is_checked_is_not_called_safe(scene: Scene)
 def test_a_power_cut_in_mid_write_loses_nothing_and_the_stick_that_is_there_at_boot_is_completed(scene: Scene) -> None:
     tablet, stick = scene.wake("loaded tablet 17"), scene.stick()
     tablet.plug(stick, bytes_per_second=SLOW)
-    tablet.wait_until_written(stick, IN_SECOND_FILE)
+    tablet.wait_until_written(stick, HALF)
     tablet.cut_power()
     assert len(envelopes_on(stick, tablet.key)) > 10
     tablet.machine.boot(lambda: tablet.plug(stick))
@@ -96,7 +98,7 @@ def test_a_power_cut_in_mid_write_loses_nothing_and_the_stick_that_is_there_at_b
 def test_a_daemon_killed_in_mid_write_is_started_again_and_completes_the_stick(scene: Scene) -> None:
     tablet, stick = scene.wake("loaded tablet 17"), scene.stick("exfat")
     tablet.plug(stick, bytes_per_second=SLOW)
-    tablet.wait_until_written(stick, IN_SECOND_FILE)
+    tablet.wait_until_written(stick, HALF)
     tablet.machine.run("systemctl kill --signal=KILL edge-agent")
     tablet.speed_up(stick)
     killed = tablet.main_process
@@ -114,7 +116,7 @@ def test_a_daemon_killed_in_mid_write_is_started_again_and_completes_the_stick(s
 def test_a_daemon_restarted_in_mid_write_leaves_no_mount_and_completes_the_stick(scene: Scene) -> None:
     tablet, stick = scene.wake("loaded tablet 17"), scene.stick()
     tablet.plug(stick, bytes_per_second=SLOW)
-    tablet.wait_until_written(stick, IN_SECOND_FILE)
+    tablet.wait_until_written(stick, HALF)
     tablet.machine.run("systemctl stop edge-agent")
     assert "/dev/sd" not in tablet.machine.run("cat /proc/mounts")
     tablet.speed_up(stick)
