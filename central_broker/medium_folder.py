@@ -67,6 +67,9 @@ def write_identity_file(root: Path, data: bytes) -> Path:
     _refuse_link(path.parent)
     path.parent.mkdir(exist_ok=True)
     sync_directory(root)
+    # On vfat, a file that is renamed over another one may lose its content.
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)
     write_durably(path, data)
     sync_file(path)  # once more, under its final name: on vfat the rename loses the data otherwise
     if path.read_bytes() != data:

@@ -88,6 +88,12 @@ def check_device(node: Path, *, on_usb_only: bool, sysfs: Path = SYSFS) -> None:
         )
 
 
+def drive_of(node: Path, sysfs: Path = SYSFS) -> str:
+    """Return the whole drive's node of a partition's, or the same one."""
+    place = (sysfs / "class" / "block" / node.name).resolve()
+    return f"/dev/{place.parent.name}" if (place / "partition").exists() else str(node)
+
+
 def _remedy(node: Path, error_number: int | None) -> str:
     match error_number:
         case errno.EBUSY:

@@ -3,8 +3,8 @@
     0        L              2L             3L                                                        C
     |==run===|              m              m              m         …            m             m    m|
 
-Markers of one block lie one stride L apart over the whole capacity C; then a run fills the first stride. Every block has
-content of its own, and all is read back. A stick that drops what lies beyond its real end R, or maps it all to one
+Markers of one block lie one stride L apart over the whole capacity C; then a run fills the first stride. Every block
+has content of its own, and all is read back. A stick that drops what lies beyond its real end R, or maps it all to one
 place, fails at a marker. One that wraps around, with whatever R from L to C, has put the first marker beyond R into the
 run's place, and the run over it: marker k·L lies at k·L − R, which is within the run for the smallest k·L not below R.
 The run comes last, so that neither a small cache nor spare blocks hold the markers for show.

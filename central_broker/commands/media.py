@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -33,35 +32,19 @@ from central_broker.medium_folder import (
 )
 from central_broker.storage.contract import MediumRecord
 from operations.console import fail, print_json, print_line, print_table
+from operations.last_day import NEVER, expires_option
 from sync_protocol.domains import NAME_BYTES
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Standing
 
 _STANDINGS = [one.name.lower() for one in Standing]
-_NEVER: Final = "never"
 
 Answer = TypeVar("Answer")
-
-
-def _read_day(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """A last day of use, as the microsecond at which it ends in UTC; `never` is 0."""
-    if value is None or value == _NEVER:
-        return None if value is None else 0
-    try:
-        following = date.fromisoformat(value) + timedelta(days=1)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{value!r} is not a day such as 2026-11-30, nor `never`", context, parameter
-        ) from None
-    return int(datetime(following.year, following.month, following.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False, exists=True)
 _OUT_HELP: Final = "The root of the mounted stick, or any folder; CENSUS/MEDIUM.CNS is written below it."
 _replace_option = click.option("--replace", is_flag=True, help="Overwrite the identity of another medium.")
-_expires_option = click.option(
-    "--expires", callback=_read_day, metavar="DATE", help="Last day of use (UTC), such as 2026-11-30; or `never`."
-)
 
 
 @click.group(
@@ -91,7 +74,7 @@ Examples:
 )
 @click.option("--number", required=True, help="The inventory number, as it is written on the stick.")
 @click.option("--holder", required=True, help="The employee of the Department who answers for it.")
-@_expires_option
+@expires_option
 @click.option("--out", type=_FOLDER, help=_OUT_HELP)
 @_replace_option
 @json_option
@@ -155,7 +138,7 @@ def media_list(center: CenterContext, standing: str | None, as_json: bool) -> No
                 one.medium,
                 one.holder,
                 one.standing.name.lower(),
-                last_day(one.expires_at) or _NEVER,
+                last_day(one.expires_at) or NEVER,
                 certified_by(one, authority, names),
             )
             for one in records
@@ -229,7 +212,7 @@ Examples:
 )
 @click.argument("medium")
 @click.option("--holder", help="Who answers for it from now on.")
-@_expires_option
+@expires_option
 @json_option
 @pass_center
 def media_renew(center: CenterContext, *, medium: str, holder: str | None, expires: int | None, as_json: bool) -> None:

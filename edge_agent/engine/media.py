@@ -10,7 +10,7 @@ from edge_agent.engine.receipts import SIGNED_TIME
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol import statement
 from sync_protocol.errors import Fault, ProtocolError
-from sync_protocol.identity import Standing
+from sync_protocol.identity import Role, Standing
 from sync_protocol.medium import certificate_in_force, read_medium_identity
 from sync_protocol.statement import parse_statement
 
@@ -50,3 +50,22 @@ def judge_medium(data: bytes, transaction: StoreTransaction, identity: DeviceIde
     if certificate.has_expired(transaction.number(SIGNED_TIME) or 0):
         return LeftAlone.EXPIRED
     return Enrolled(certificate.medium, certificate.number, certificate.holder)
+
+
+def news_of_medium(data: bytes, transaction: StoreTransaction, identity: DeviceIdentity) -> bytes | None:
+    """Return the certificate of an identity file where it is genuine and news to a collection point.
+
+    Another collection point may have enrolled the medium and never have reached the center: whoever meets the medium
+    can tell. Tablets have nobody to tell it to.
+    """
+    beliefs = Beliefs(identity)
+    beliefs.refresh(transaction)
+    if beliefs.role is not Role.COLLECTION_POINT:
+        return None
+    try:
+        source = read_medium_identity(data).certificate
+        beliefs.check(source)
+    except ProtocolError:
+        return None
+    known = transaction.statement(source.kind, source.subject)
+    return source.data if known is None or parse_statement(known).serial < source.serial else None

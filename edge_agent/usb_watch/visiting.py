@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from edge_agent.engine.custody import released
 from edge_agent.engine.identity import DeviceIdentity
-from edge_agent.engine.media import judge_medium
+from edge_agent.engine.media import judge_medium, news_of_medium
 from edge_agent.engine.ports import LinkHost, QueueDesk
 from edge_agent.engine.store import EnvelopeStanding, StoreFault, StoreTransaction
 from edge_agent.usb_watch import actions as steps
@@ -117,7 +117,7 @@ class Visiting:
     async def _do(self, action: steps.Action[Any]) -> Any:
         match action:
             case steps.Judge(identity):
-                return await self._ask(lambda queue: judge_medium(identity, queue, self._surroundings.identity))
+                return await self._judge(identity)
             case steps.FindReleased(places):
                 return await self._ask(lambda queue: released(places, queue))
             case steps.AwaitReceipts(ids):
@@ -167,6 +167,13 @@ class Visiting:
         """Raise VisitInterrupted when the runner has closed the link: its queue failed."""
         if self._outlet.is_closed:
             raise VisitInterrupted("the queue cannot record what comes and goes")
+
+    async def _judge(self, identity: bytes) -> steps.Verdict:
+        device = self._surroundings.identity
+        news = await self._ask(lambda queue: news_of_medium(identity, queue, device))
+        if news is not None:
+            await self._surroundings.queue.learn(news)
+        return await self._ask(lambda queue: judge_medium(identity, queue, device))
 
     async def _ask(self, question: Callable[[StoreTransaction], Result]) -> Result:
         return await self._surroundings.queue.ask(question)
