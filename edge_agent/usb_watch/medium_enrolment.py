@@ -34,8 +34,8 @@ class MediumEnrolment:
     async def record(self, identity: bytes) -> Enrolled | EnrolmentRefused:
         """Take into the queue what now lies on a medium: the center is told of it. Raises StoreFault."""
         news = await self._queue.ask(lambda transaction: news_of_medium(identity, transaction, self._identity))
-        if news is not None:
-            await self._queue.learn(news)
+        for one in news:
+            await self._queue.learn(one)
         verdict = await self._queue.ask(lambda transaction: judge_medium(identity, transaction, self._identity))
         if not isinstance(verdict, Enrolled):
             return EnrolmentRefused(f"the medium is not to be used: {verdict.value}", "enrol it once more")

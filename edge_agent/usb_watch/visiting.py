@@ -171,8 +171,8 @@ class Visiting:
     async def _judge(self, identity: bytes) -> steps.Verdict:
         device = self._surroundings.identity
         news = await self._ask(lambda queue: news_of_medium(identity, queue, device))
-        if news is not None:
-            await self._surroundings.queue.learn(news)
+        for one in news:
+            await self._surroundings.queue.learn(one)
         return await self._ask(lambda queue: judge_medium(identity, queue, device))
 
     async def _ask(self, question: Callable[[StoreTransaction], Result]) -> Result:
