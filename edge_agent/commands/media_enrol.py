@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,21 +26,17 @@ from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.mounting import Mounted, MountRefused, Unmounted
 from edge_agent.usb_watch.system_mounting import SystemMounting
 from edge_agent.usb_watch.volume import Volume, VolumeFault
-from operations.block_storage import DeviceUnfit, check_device, device_storage, drive_of
-from operations.capacity_check import FakeSize, check_capacity
+from operations.block_storage import drive_of
 from operations.console import fail, print_json, print_line
 from operations.last_day import expires_option
+from operations.stick_check import gigabytes, internal_option, need_capacity, need_stick
 from sync_protocol.errors import ProtocolError
 from sync_protocol.medium import MEDIUM_FOLDER, read_medium_certificate, read_medium_identity
 
-_SECRET_BYTES: Final = 16
 _NO_FILE_SYSTEM: Final = 2
 """Exit status of blkid."""
 
 _DEVICE: Final = click.Path(path_type=Path)
-_internal_option = click.option(
-    "--internal", is_flag=True, help="Allow a DEVICE that is not on USB: a card reader inside this machine."
-)
 
 Result = TypeVar("Result")
 
@@ -54,7 +49,7 @@ Example:
 """,
 )
 @click.argument("device", type=_DEVICE)
-@_internal_option
+@internal_option
 @json_option
 def check_command(device: Path, *, internal: bool, as_json: bool) -> None:
     """Find out whether DEVICE has the room that it claims. What is on it stays, unless it is pulled out meanwhile.
@@ -62,12 +57,12 @@ def check_command(device: Path, *, internal: bool, as_json: bool) -> None:
     Sticks of fake size are sold everywhere: what is written beyond their real end is lost. The check takes up to two
     minutes on a slow stick. DEVICE is a partition (lsblk shows it) and must not be mounted.
     """
-    _need_root()
-    size_bytes = _check(device, internal=internal, quiet=as_json)
+    need_stick(device, internal=internal)
+    size_bytes = need_capacity(device, internal=internal, quiet=as_json)
     if as_json:
         print_json({"device": device, "genuine": True, "capacity_bytes": size_bytes})
     else:
-        print_line(f"{device} has the {_gigabytes(size_bytes)} that it claims.")
+        print_line(f"{device} has the {gigabytes(size_bytes)} that it claims.")
 
 
 @click.command(
@@ -82,7 +77,7 @@ Example:
 @click.option("--holder", required=True, help="The employee of the Department who answers for it.")
 @expires_option
 @click.option("--replace", is_flag=True, help="It was another medium before; that one is no more.")
-@_internal_option
+@internal_option
 @json_option
 @click.pass_context
 def enrol_command(
@@ -102,16 +97,16 @@ def enrol_command(
     be read by whoever finds the stick. Other files on it are left alone. DEVICE is its partition, such as /dev/sdb1,
     formatted with vfat, exfat or ext4, and not mounted; `lsblk` shows it.
     """
-    _need_root()
+    need_stick(device, internal=internal)
     configuration = configured(context)
     words = {"number": number, "holder": holder, **({"expires_at": expires} if expires else {})}
     no_daemon = ("the daemon does not run, and only it can certify", "start it: systemctl start edge-agent")
     certified = ask_daemon(configuration, {"request": MEDIUM_CERTIFY, **words}) or fail(*no_daemon)
     identity = bytes.fromhex(certified["identity"])
     with _mount_points() as places:
-        stick = _Stick(device, SystemMounting(places), internal=internal)
+        stick = _Stick(device, SystemMounting(places))
         before = stick.look(replace=replace)
-        _check(device, internal=internal, quiet=as_json)
+        need_capacity(device, internal=internal, quiet=as_json)
         stick.write(identity)
     ask_daemon(configuration, {"request": MEDIUM_RECORD, "identity": identity.hex()}) or fail(*no_daemon)
     if as_json:
@@ -121,31 +116,6 @@ def enrol_command(
     if before is not None:
         print_line(f"It was the medium {before}. Tell the center that this one is no more.")
     print_line(f"Take the stick out, and write the number {number} on it.")
-
-
-def _check(device: Path, *, internal: bool, quiet: bool) -> int:
-    """Return the capacity in bytes, or end the command."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    try:
-        with device_storage(device, on_usb_only=not internal) as storage, Progress(*columns, disable=quiet) as bar:
-            task = bar.add_task(f"checking the capacity of {device}: do not pull it out", total=None)
-            found = check_capacity(
-                storage,
-                os.urandom(_SECRET_BYTES),
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    except DeviceUnfit as unfit:
-        fail(unfit.problem, unfit.remedy)
-    except OSError as error:
-        fail(f"{device} fails: {error.strerror}", "take another stick; this one loses what is written to it")
-    if isinstance(found, FakeSize):
-        fail(
-            f"{device} claims {_gigabytes(found.claimed_bytes)} and has at most {_gigabytes(found.real_bytes)}",
-            "give it back to the shop: whatever is written beyond its real end is lost",
-        )
-    return found.capacity_bytes
 
 
 @contextmanager
@@ -162,11 +132,7 @@ def _mount_points() -> Iterator[Path]:
 class _Stick:
     """The file system on a device, mounted for each step anew. Every method ends the command when it fails."""
 
-    def __init__(self, device: Path, mounting: SystemMounting, *, internal: bool) -> None:
-        try:
-            check_device(device, on_usb_only=not internal)
-        except DeviceUnfit as unfit:
-            fail(unfit.problem, unfit.remedy)
+    def __init__(self, device: Path, mounting: SystemMounting) -> None:
         self._mounting = mounting
         self._device = BlockDevice(str(device), drive_of(device), _file_system_of(device), 0, is_write_protected=False)
 
@@ -236,12 +202,3 @@ def _file_system_of(device: Path) -> str:
     if answer.returncode == _NO_FILE_SYSTEM or not answer.stdout.strip():
         fail(f"there is no file system on {device}", f"make one: mkfs.exfat {device}")
     return answer.stdout.strip()
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        fail("this works on the device itself, as root", "run it with sudo")
-
-
-def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1_000_000_000:.2f} GB"

@@ -132,3 +132,21 @@ def test_a_stick_is_checked_only_when_nobody_uses_it_and_keeps_what_is_on_it(
     checked = json.loads(laptop.edge_agent("media", "check", stick.node, "--internal", "--json"))
     assert checked == {"device": str(stick.node), "genuine": True, "capacity_bytes": len(before)}
     subprocess.run(["e2fsck", "-fn", str(stick.image)], check=True, capture_output=True)
+
+
+def test_the_center_checks_a_stick_and_makes_it_the_departments(field: Field, stick: LoopMedium) -> None:
+    enrol = ("media", "enrol", "--device", stick.node, "--internal", "--holder", "A. Akhmetova")
+    made = field.center.ask(*enrol, "--number", "0001")
+    assert (made["number"], made["replaced"]) == ("0001", None)
+    assert stick.mounts() == []
+    subprocess.run(["e2fsck", "-fn", str(stick.image)], check=True, capture_output=True)
+    with pytest.raises(CommandFailed, match="--replace"):
+        field.center.ask(*enrol, "--number", "0002")
+    assert field.center.ask(*enrol, "--number", "0002", "--replace")["replaced"] == made["medium"]
+    with pytest.raises(CommandFailed, match="two places"):
+        field.center.ask(*enrol, "--number", "0003", "--out", field.folder)
+    with pytest.raises(CommandFailed, match="not on USB"):
+        field.center.ask(*[word for word in enrol if word != "--internal"], "--number", "0003")
+    written = field.center.ask("media", "write", "0001", "--device", stick.node, "--internal", "--replace")
+    assert written["medium"] == made["medium"]
+    assert stick.mounts() == []
