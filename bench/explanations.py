@@ -8,6 +8,7 @@ TITLES: Final = {
     "submits": "Durable submits on a device",
     "center": "The center, end to end",
     "broker": "What an evening peak is made of",
+    "media": "USB media",
     "wire": "Bytes on the wire",
     "idle": "The daemon at rest",
 }
@@ -78,4 +79,15 @@ follows what a bundle costs by itself and what each envelope adds. `python -m te
 an evening out of these figures; `docs/evening-peak.md` says what a site needs.
 """
 
-EXPLANATIONS: Final = {"submits": _SUBMITS, "center": _CENTER, "broker": _BROKER, "wire": _WIRE, "idle": _IDLE}
+_MEDIA: Final = """\
+TODO
+"""
+
+EXPLANATIONS: Final = {
+    "submits": _SUBMITS,
+    "center": _CENTER,
+    "broker": _BROKER,
+    "media": _MEDIA,
+    "wire": _WIRE,
+    "idle": _IDLE,
+}
