@@ -197,7 +197,7 @@ class _Backlog:
         """What lies on the medium."""
         files = list(self._bundles.iterdir())
         megabytes = sum(file.stat().st_size for file in files) / 1e6
-        return f"{self._bench.envelopes} envelopes, {len(files)} files, {megabytes:.1f} MB"
+        return f"{self._bench.envelopes:,} envelopes, {len(files)} files, {megabytes:.1f} MB"
 
     def _expect(self, envelopes: int, what: str) -> None:
         if envelopes != self._bench.envelopes:

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.slow_image import slow_image, slowly
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.folder_mounting import FolderMounting, folder_as_device
-from edge_agent.usb_watch.mounting import Mounting, MountRefused, Unmounted
+from edge_agent.usb_watch.mounting import Mounted, Mounting, MountRefused, Unmounted
 from edge_agent.usb_watch.system_mounting import SystemMounting
 from tests.support.loop_media import LoopMedium, loop_medium, why_no_loop_media
-
-STICK_WRITE_BYTES: Final = 10_000_000
-STICK_READ_BYTES: Final = 30_000_000
-"""Bytes a second of a plain USB 2.0 stick."""
 
 _MAKE: Final = {
     "vfat": ("mkfs.vfat", "-F", "32"),
@@ -30,7 +27,6 @@ _MAKE: Final = {
 }
 """File systems in the order in which they are usual on sticks."""
 
-_THROTTLE: Final = Path("/sys/fs/cgroup/blkio")
 _MEMORY: Final = Path("/dev/shm")
 _IMAGE_BYTES_MIN: Final = 48 << 20
 _IMAGE_BYTES_AN_ENVELOPE: Final = 8 << 10
@@ -53,15 +49,16 @@ class Place:
     @contextmanager
     def mounted(self) -> Iterator[Path]:
         """Mount for a while, as a visit does; raises RuntimeError when that does not work."""
-        mounted = self.mounting.mount(self.device, writable=True)
-        if isinstance(mounted, MountRefused):
-            raise RuntimeError(f"{self.words}: {mounted.sentence} {mounted.detail}")
-        try:
-            yield mounted.path
-        finally:
-            unmounted = mounted.unmount()
-        if unmounted != Unmounted(was_lazy=False):
-            raise RuntimeError(f"{self.words}: {unmounted}")
+        match self.mounting.mount(self.device, writable=True):
+            case Mounted() as mounted:
+                try:
+                    yield mounted.path
+                finally:
+                    unmounted = mounted.unmount()
+                if unmounted != Unmounted(was_lazy=False):
+                    raise RuntimeError(f"{self.words}: {unmounted}")
+            case MountRefused() as refused:
+                raise RuntimeError(f"{self.words}: {refused.sentence} {refused.detail}")
 
 
 @contextmanager
@@ -74,32 +71,44 @@ def places(folder: Path, envelopes: int) -> Iterator[list[Place]]:
         if file_system is None:
             yield [_folder_place("a folder of this disk (no loop devices here)", folder), in_memory]
             return
-        image = folder / "medium.img"
-        _write_image(image, max(_IMAGE_BYTES_MIN, envelopes * _IMAGE_BYTES_AN_ENVELOPE))
-        with loop_medium(image) as medium:
-            # What is read back is to come from the disk, and not from its cache below the loop device.
-            subprocess.run(["losetup", "--direct-io=on", str(medium.node)], check=False, capture_output=True)
-            found = [_loop_place(medium, file_system, folder, is_slow=False)]
-            if (_THROTTLE / "blkio.throttle.write_bps_device").exists():
-                found.append(_loop_place(medium, file_system, folder, is_slow=True))
-            yield [*found, in_memory]
+        size = max(_IMAGE_BYTES_MIN, envelopes * _IMAGE_BYTES_AN_ENVELOPE)
+        with _on_disk(folder, file_system, size) as on_disk, _slow(folder, file_system, size) as slow:
+            yield [on_disk, *slow, in_memory]
 
 
-def _loop_place(medium: LoopMedium, file_system: str, folder: Path, *, is_slow: bool) -> Place:
+@contextmanager
+def _on_disk(folder: Path, file_system: str, size: int) -> Iterator[Place]:
+    image = folder / "disk.img"
+    _write_image(image, size)
+    with loop_medium(image) as medium:
+        # What is read back is to come from the disk, and not from its cache below the loop device.
+        subprocess.run(["losetup", "--direct-io=on", str(medium.node)], check=False, capture_output=True)
+        yield _loop_place(f"{file_system} on this disk", medium, file_system, folder / "disk", nullcontext)
+
+
+@contextmanager
+def _slow(folder: Path, file_system: str, size: int) -> Iterator[list[Place]]:
+    if not Path("/dev/fuse").exists():
+        yield []
+        return
+    image = folder / "stick.img"
+    with slow_image(image, size) as server, loop_medium(image) as medium:
+        words = f"{file_system} as slow as a stick"
+        yield [_loop_place(words, medium, file_system, folder / "stick", lambda: slowly(server))]
+
+
+def _loop_place(
+    words: str,
+    medium: LoopMedium,
+    file_system: str,
+    home: Path,
+    measured: Callable[[], AbstractContextManager[None]],
+) -> Place:
     def renew() -> None:
         subprocess.run([*_MAKE[file_system], str(medium.node)], check=True, capture_output=True)
 
-    name = "stick" if is_slow else "disk"
-    home = folder / name
     home.mkdir()
-    return Place(
-        words=f"{file_system} as slow as a stick" if is_slow else f"{file_system} on this disk",
-        home=home,
-        device=medium.block_device(file_system),
-        mounting=SystemMounting(folder / "mounts"),
-        renew=renew,
-        measured=(lambda: _throttled(medium)) if is_slow else nullcontext,
-    )
+    return Place(words, home, medium.block_device(file_system), SystemMounting(home / "mounts"), renew, measured)
 
 
 def _folder_place(words: str, folder: Path, *, is_judged: bool = True) -> Place:
@@ -111,24 +120,6 @@ def _folder_place(words: str, folder: Path, *, is_judged: bool = True) -> Place:
         medium.mkdir()
 
     return Place(words, home, folder_as_device(medium), FolderMounting(), renew, nullcontext, is_judged=is_judged)
-
-
-@contextmanager
-def _throttled(medium: LoopMedium) -> Iterator[None]:
-    """Let the kernel hold this one device back."""
-    speeds = {"write": STICK_WRITE_BYTES, "read": STICK_READ_BYTES}
-    try:
-        for way, bytes_a_second in speeds.items():
-            _throttle(medium, way, bytes_a_second)
-        yield
-    finally:
-        for way in speeds:
-            _throttle(medium, way, 0)
-
-
-def _throttle(medium: LoopMedium, way: str, bytes_a_second: int) -> None:
-    major, minor = medium.device_number
-    (_THROTTLE / f"blkio.throttle.{way}_bps_device").write_text(f"{major}:{minor} {bytes_a_second}")
 
 
 def _write_image(image: Path, size: int) -> None:

@@ -53,7 +53,7 @@ SIZES: Final = {
         broker_bundles=2_000,
         broker_full_bundles=8,
         receipt_rounds=20,
-        media_rounds=5,
+        media_rounds=3,
         media_envelopes=10_000,
     ),
     "quick": Size(
