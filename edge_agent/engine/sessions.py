@@ -285,8 +285,13 @@ class OutboundSession:
         if size > _BYTES_BESIDE_ENVELOPES_MAX:
             return vouchers, chosen
         bundle_bytes = self._pacing.bundle_bytes
+        origin: bytes | None = None
         for envelope in transaction.due(self._link.far_end, now, bytes_max=bundle_bytes - size):
-            more = self._certificates(envelope.origin, transaction, beside + vouchers)
+            # One after the other is of the same origin, most often.
+            more = (
+                [] if envelope.origin == origin else self._certificates(envelope.origin, transaction, beside + vouchers)
+            )
+            origin = envelope.origin
             size += frame_bytes(len(envelope.data)) + _size(more)
             # The first envelope comes whatever its size. If need be, it gets the next bundle for itself.
             if (chosen or beside) and size > (bundle_bytes if chosen else self._link.bundle_bytes_max):

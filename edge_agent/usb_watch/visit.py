@@ -50,7 +50,7 @@ from edge_agent.usb_watch.actions import (
     do,
 )
 from edge_agent.usb_watch.volume import BundleFile, FaultKind, Volume, VolumeFault
-from sync_protocol.bundle import FrameType, read_bundle
+from sync_protocol.bundle import FrameType, count_envelopes, read_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
@@ -217,7 +217,7 @@ class _Visit:
         self._written.append((file, sha256(bundle.data).digest()))
         self.progress.files_written += 1
         self.progress.bytes_written += len(bundle.data)
-        self.progress.envelopes_written += len(_places_in(bundle.data)[0])
+        self.progress.envelopes_written += count_envelopes(bundle.data)
         yield from self._tell(Stage.WRITING)
         return None
 
