@@ -53,7 +53,7 @@ class OpenLink(Action[None]):
 
 @dataclass(frozen=True)
 class Arrive(Action[None]):
-    """Hand bytes to the engine over the open link; done when they are recorded."""
+    """Hand bytes to the engine over the open link; they are recorded when the link is closed, or sooner."""
 
     link_key: str
     data: bytes

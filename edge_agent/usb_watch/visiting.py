@@ -82,6 +82,7 @@ class Visiting:
         self._volume: Volume | None = None
         self._outlet = VisitOutlet()
         self._link_key: str | None = None
+        self._arriving: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medium")
 
     async def run(self, visitor: Visitor) -> Outcome | MountRefused:
@@ -90,6 +91,8 @@ class Visiting:
             refused = await self._mount(writable=True)
             return refused if refused is not None else await self._walk(visitor)
         finally:
+            if self._arriving is not None:
+                self._arriving.cancel()
             if self._link_key is not None:
                 self._surroundings.host.link_down(self._link_key)
             # After whatever the thread is still at, a mounting included. A stick that hangs must not hang the daemon.
@@ -150,18 +153,28 @@ class Visiting:
                 self._link_key = link.key
                 host.link_up(link, self._outlet)
             case steps.CloseLink(key):
+                await self._arrived()
                 self._link_key = None
                 host.link_down(key)
                 return None
             case steps.Arrive(key, data):
-                await host.bundle_arrived(key, data)
+                # While it is recorded, the next one is read; there are never more than these two.
+                await self._arrived()
+                self._arriving = asyncio.ensure_future(host.bundle_arrived(key, data))
             case steps.Settle(key, token, taken):
                 host.settled(key, token, taken=taken)
             case steps.NextBundle():
-                await host.caught_up()
+                if not self._outlet.waiting:
+                    await host.caught_up()
                 return self._outlet.waiting.popleft() if self._outlet.waiting else self._nothing_more()
         self._nothing_more()
         return None
+
+    async def _arrived(self) -> None:
+        """Return when all that arrived is recorded."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            await arriving
 
     def _nothing_more(self) -> None:
         """Raise VisitInterrupted when the runner has closed the link: its queue failed."""
