@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,7 +21,7 @@ from edge_agent.usb_watch.actions import Bundle, Outcome, VisitInterrupted, Visi
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.mounting import Mounted, Mounting, MountRefusal, MountRefused, Unmounted, UnmountFailed
 from edge_agent.usb_watch.visit import perform, visit
-from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
+from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, Volume, VolumeFault
 from operations.journal import get_logger
 
 log = get_logger()
@@ -83,6 +84,8 @@ class Visiting:
         self._outlet = VisitOutlet()
         self._link_key: str | None = None
         self._arriving: asyncio.Future[None] | None = None
+        self._following: dict[BundleFile, BundleFile] = {}
+        self._ahead: tuple[BundleFile, asyncio.Future[bytes]] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medium")
 
     async def run(self, visitor: Visitor) -> Outcome | MountRefused:
@@ -123,6 +126,12 @@ class Visiting:
                 return await self._judge(identity)
             case steps.FindReleased(places):
                 return await self._ask(lambda queue: released(places, queue))
+            case steps.ListFiles():
+                listing: Listing = await self._on_thread(lambda: self._on_volume(action))
+                self._following = dict(pairwise(listing.files))
+                return listing
+            case steps.Read(file):
+                return await self._read(file)
             case steps.AwaitReceipts(ids):
                 return await self._await_receipts(ids)
             case steps.Unmount():
@@ -139,6 +148,21 @@ class Visiting:
                 return await self._tell_engine(action)
             case _:
                 return await self._on_thread(lambda: self._on_volume(action))
+
+    async def _read(self, file: BundleFile) -> bytes:
+        """Read a file, and begin with the one that follows it in the listing: the medium is what takes the time."""
+        ahead, self._ahead = self._ahead, None
+        data = await (ahead[1] if ahead is not None and ahead[0] == file else self._reading(file))
+        following = self._following.pop(file, None)
+        if following is not None:
+            reading = self._reading(following)
+            # A visit that ends early does not ask what came of it.
+            reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._ahead = following, reading
+        return data
+
+    def _reading(self, file: BundleFile) -> asyncio.Future[bytes]:
+        return asyncio.ensure_future(self._on_thread(lambda: self._on_volume(steps.Read(file))))
 
     def _on_volume(self, action: steps.Action[Any]) -> Any:
         if self._volume is None:
