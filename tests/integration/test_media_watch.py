@@ -320,3 +320,24 @@ def test_a_machine_where_nothing_can_mount_is_told_once_and_asked_again_rarely(
             assert not barred.cleared
 
     run(scenario())
+
+
+def test_files_that_are_read_ahead_are_each_read_once_also_after_one_that_cannot_be_read(folder: Path) -> None:
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            red = stick(folder, "red")
+            for number in range(5):
+                await at.one.runner.accept([(KEY + bytes([number]), questionnaire(instance_id=f"uuid:{number}"))])
+                at.plug(red)
+                await at.ended(number + 1)
+            files = sorted(red.rglob("*-*.CNS"))
+            assert len(files) == 5
+            files[2].unlink()
+            files[2].symlink_to(files[1])
+            at.plug(red)
+            visit = (await at.ended(6))[-1]
+            assert (visit["files_found"], visit["files_read"], visit["damaged"]) == (5, 4, 1)
+            assert (visit["envelopes_read"], visit["envelopes_written"]) == (4, 1)
+            assert visit["ending"] == "safe"
+
+    run(scenario())
