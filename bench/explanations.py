@@ -87,7 +87,8 @@ offload has the peer that does the same: *until unmounted* is when everything is
 is after it was mounted once more and read back. The peer of an import is `cp` from the medium to the disk of the
 queue, with fsync; counted is from the plug until the last envelope is in the queue. *Signature checks aside*: the
 check of a signature is replaced by none; what one costs is a row of its own. *Own* is what is not spent in calls on
-the medium: reading, writing, syncing, mounting. It includes the queue's own disk.
+the medium (reading, writing, syncing, mounting): the time in which the medium is kept waiting, be it for the queue's
+own disk.
 
 *On this disk*: a loop device on a file of this disk, past its cache. *As slow as a stick*: a loop device on a file
 whose server lets every request take 1 ms and 10 MB/s (writing) or 30 MB/s (reading), one at a time, as a plain USB 2.0
