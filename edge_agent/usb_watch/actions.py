@@ -77,7 +77,7 @@ class Settle(Action[None]):
 
 @dataclass(frozen=True)
 class CloseLink(Action[None]):
-    """Tell the engine that the link is gone."""
+    """Tell the engine that the link is gone; raises VisitInterrupted unless all that arrived by it is recorded."""
 
     link_key: str
 

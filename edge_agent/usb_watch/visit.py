@@ -11,6 +11,7 @@ was yielded. Nothing that a visit says or forgets can lose an envelope: a medium
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -130,7 +131,8 @@ class _Visit:
 
     def give_up(self) -> Steps[None]:
         """Leave nothing behind: neither a link nor a mount."""
-        yield from self._close_link()
+        with suppress(VisitInterrupted):
+            yield from self._close_link()
         try:
             yield from self._unmount()
         except VolumeFault as fault:

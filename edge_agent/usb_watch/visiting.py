@@ -180,7 +180,6 @@ class Visiting:
                 await self._arrived()
                 self._link_key = None
                 host.link_down(key)
-                return None
             case steps.Arrive(key, data):
                 # While it is recorded, the next one is read; there are never more than these two.
                 await self._arrived()
