@@ -20,7 +20,7 @@ from bench.sizes import SIZES, Size
 
 Section = Callable[[Path, Size, Questionnaires], Iterator[Row]]
 
-NAMES: Final = ("submits", "center", "broker", "wire", "idle")
+NAMES: Final = ("submits", "center", "broker", "media", "wire", "idle")
 _WIDTH: Final = 220
 _DOCUMENT: Final = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -39,6 +39,10 @@ def section(name: str) -> Section:
         from bench.broker_costs import measure_broker
 
         return measure_broker
+    if name == "media":
+        from bench.media import measure_media
+
+        return measure_media
     if name == "wire":
         from bench.wire import measure_wire
 

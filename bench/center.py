@@ -101,9 +101,9 @@ class BenchCenter:
         self.port = self.files.configuration.broker.port
         self._write_broker()
 
-    def enrol(self, folder: Path, name: str) -> BenchDevice:
+    def enrol(self, folder: Path, name: str, role: Role = Role.TABLET) -> BenchDevice:
         """Make a device's keys in its folder, enrol it, and install the answer there."""
-        request = enrolment.make_request(folder, name=name, role=Role.TABLET)
+        request = enrolment.make_request(folder, name=name, role=role)
         enrolled = enrol(request, files=self.files, storage=self._register, issuers=self._issuers, now=now())
         match enrolled:
             case Refused(problem):

@@ -27,6 +27,8 @@ class Size:
     broker_bundles: int
     broker_full_bundles: int
     receipt_rounds: int
+    media_rounds: int
+    media_envelopes: int
     process_counts: tuple[int, ...] = (1, 2)
     slow_commits: bool = True
     start_rounds: int = 5
@@ -51,6 +53,8 @@ SIZES: Final = {
         broker_bundles=2_000,
         broker_full_bundles=8,
         receipt_rounds=20,
+        media_rounds=3,
+        media_envelopes=10_000,
     ),
     "quick": Size(
         rounds=1,
@@ -70,6 +74,8 @@ SIZES: Final = {
         broker_bundles=200,
         broker_full_bundles=2,
         receipt_rounds=3,
+        media_rounds=1,
+        media_envelopes=1_000,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,
@@ -92,6 +98,8 @@ SIZES: Final = {
         broker_bundles=10,
         broker_full_bundles=1,
         receipt_rounds=1,
+        media_rounds=1,
+        media_envelopes=40,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,

@@ -61,12 +61,22 @@ def medium_at(root: Path) -> bytes | None:
     return None if identity is None else identity.certificate.subject
 
 
+def device_folders(root: Path) -> int:
+    """Return how many devices have left something there."""
+    folder = identity_path(root).parent
+    _refuse_link(folder)
+    return sum(one.is_dir() for one in folder.iterdir()) if folder.exists() else 0
+
+
 def write_identity_file(root: Path, data: bytes) -> Path:
     """Write the file whole, and read it back. Raises MediumFolderError, OSError."""
     path = identity_path(root)
     _refuse_link(path.parent)
     path.parent.mkdir(exist_ok=True)
     sync_directory(root)
+    # On vfat, a file that is renamed over another one may lose its content.
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)
     write_durably(path, data)
     sync_file(path)  # once more, under its final name: on vfat the rename loses the data otherwise
     if path.read_bytes() != data:

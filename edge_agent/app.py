@@ -43,12 +43,14 @@ from edge_agent.usb_watch.hook import Hook
 from edge_agent.usb_watch.hotplug import Hotplug
 from edge_agent.usb_watch.media_document import MediaDesk
 from edge_agent.usb_watch.media_watch import MediaWatch
+from edge_agent.usb_watch.medium_enrolment import MediumEnrolment
 from edge_agent.usb_watch.mounting import Mounting
 from edge_agent.usb_watch.sentences import Sentence, sentences_in
 from edge_agent.usb_watch.system_mounting import SystemMounting
 from edge_agent.usb_watch.visiting import Surroundings, VisitSettings
 from operations.journal import get_logger
 from operations.notify import ServiceState, watchdog_interval_seconds
+from sync_protocol.domains import NAME_BYTES
 
 log = get_logger()
 
@@ -142,7 +144,10 @@ class Daemon:
             self._query = connection_query(store.connection)
             sentence = sentences_in(self._configuration.usb.language)
             self._media = self._media_watch(sentence)
-            self._media_desk = MediaDesk(self._media, sentence)
+            enrolment = MediumEnrolment(
+                self._runner, self._device.identity, draw_name=lambda: secrets.token_bytes(NAME_BYTES), clock=clock
+            )
+            self._media_desk = MediaDesk(self._media, enrolment, sentence)
             await self._runner.start(Started(mirror.position(), self._device.statements))
             await self._run_parts(stop)
 

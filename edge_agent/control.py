@@ -1,7 +1,7 @@
 """What operators ask: the status of the device and its queue, put together for the control socket and for the commands.
 
 Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`); `media`;
-`media-visit` (`folder`, `leaves`).
+`media-visit` (`folder`, `leaves`); `medium-certify` (`number`, `holder`, `expires_at`); `medium-record` (`identity`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from edge_agent.engine.media import Enrolled
+from edge_agent.engine.medium_enrolment import CertifiedIdentity, EnrolmentRefused, MediumWords
 from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
+from edge_agent.engine.store import StoreFault
 from edge_agent.queue import inspection
 from edge_agent.queue.inspection import Query
 from edge_agent.queue.intake.local_protocol import Answer, LocalProtocolError, Request, member, refusal
@@ -22,6 +25,10 @@ QUEUE_LIST = "queue-list"
 QUEUE_SHOW = "queue-show"
 MEDIA = "media"
 MEDIA_VISIT = "media-visit"
+MEDIUM_CERTIFY = "medium-certify"
+MEDIUM_RECORD = "medium-record"
+
+_REQUESTS: Final = (STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT, MEDIUM_CERTIFY, MEDIUM_RECORD)
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
 """SQLite's integers end here."""
@@ -34,7 +41,7 @@ class Reader(Protocol):
 
 
 class MediaDesk(Protocol):
-    """What can be asked of the USB watch."""
+    """What can be asked of the USB watch. The coroutines raise StoreFault."""
 
     def visits(self) -> list[dict[str, Any]]:
         """Return what came of the media, as plain values."""
@@ -42,6 +49,14 @@ class MediaDesk(Protocol):
 
     def visit_folder(self, folder: Path, *, leaves: bool) -> str:
         """Begin to visit a folder, and name the visit."""
+        ...
+
+    async def certify(self, words: MediumWords) -> CertifiedIdentity | EnrolmentRefused:
+        """Certify a new medium; nothing is recorded."""
+        ...
+
+    async def record(self, identity: bytes) -> Enrolled | EnrolmentRefused:
+        """Take into the queue what now lies on a medium."""
         ...
 
 
@@ -167,11 +182,37 @@ class ControlHandler:
                     raise LocalProtocolError("the folder of a visit is an absolute path")
                 leaves = member(request, "leaves", bool, False)
                 return {"ok": True, "visit": self._media.visit_folder(folder, leaves=leaves)}
+            case "medium-certify" | "medium-record" as name:
+                try:
+                    return await (self._certify(request) if name == MEDIUM_CERTIFY else self._record(request))
+                except StoreFault as error:
+                    return refusal(f"the queue cannot be used: {error}", "run edge-agent doctor", again=True)
         work = self._work_for(request)
         try:
             return await self._read(work)
         except sqlite3.Error as error:
             return refusal(f"the queue cannot be read: {error}", "run edge-agent doctor", again=True)
+
+    async def _certify(self, request: Request) -> Answer:
+        words = MediumWords(
+            member(request, "number", str, ""),
+            member(request, "holder", str, ""),
+            _number(request, "expires_at", 0, SEQUENCE_MAX),
+        )
+        certified = await self._media.certify(words)
+        if isinstance(certified, EnrolmentRefused):
+            return refusal(certified.problem, certified.remedy)
+        return {"ok": True, "medium": certified.medium.hex(), "identity": certified.data.hex()}
+
+    async def _record(self, request: Request) -> Answer:
+        try:
+            identity = bytes.fromhex(member(request, "identity", str, ""))
+        except ValueError:
+            raise LocalProtocolError("the identity of a medium is hexadecimal") from None
+        recorded = await self._media.record(identity)
+        if isinstance(recorded, EnrolmentRefused):
+            return refusal(recorded.problem, recorded.remedy)
+        return {"ok": True, "medium": recorded.medium.hex(), "number": recorded.number}
 
     def _work_for(self, request: Request) -> Callable[[], Answer]:
         """Return what answers the request; raises LocalProtocolError for one that cannot be answered."""
@@ -194,7 +235,7 @@ class ControlHandler:
                     raise LocalProtocolError("a request for one envelope names its sequence")
                 return lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
             case other:
-                known = ", ".join((STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT))
+                known = ", ".join(_REQUESTS)
                 raise LocalProtocolError(f"{other!r} is none of {known}")
 
 

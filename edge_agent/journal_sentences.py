@@ -44,6 +44,7 @@ SENTENCES: Final = {
     "custody_declined": "no room to carry for {origin}",
     "medium_found": "a medium was plugged in: {node} {label}",
     "medium_progress": "{node}: {stage}; {files_read} of {files_found} files read, {envelopes_written} envelopes left",
+    "medium_enrolled": "medium {number} is enrolled here; the center is told of it",
     "medium_safe": "medium {number} {ending}: {envelopes_read} envelopes read, {envelopes_written} left",
     "medium_read": "{node} {ending}: {envelopes_read} envelopes read, {damaged} damaged files",
     "medium_left_alone": "the medium at {node} is left alone: {detail}",

@@ -20,6 +20,7 @@ from edge_agent.engine.events import (
     LinkUp,
     Settled,
     Started,
+    StatementLearnt,
     Submission,
     Submitted,
     TimePassed,
@@ -94,26 +95,21 @@ class Runner:
         self._events.put_nowait(LinkDown(link_key))
 
     async def bundle_arrived(self, link_key: str, data: bytes) -> None:
-        event = BundleArrived(link_key, data)
-        recorded = asyncio.get_running_loop().create_future()
-        self._recorded[id(event)] = recorded
-        self._events.put_nowait(event)
-        await recorded
+        await self._handled(BundleArrived(link_key, data))
 
     def settled(self, link_key: str, token: int, *, taken: bool) -> None:
         self._events.put_nowait(Settled(link_key, token, taken))
 
     async def caught_up(self) -> None:
-        event = TimePassed()
-        handled = asyncio.get_running_loop().create_future()
-        self._recorded[id(event)] = handled
-        self._events.put_nowait(event)
-        await handled
+        await self._handled(TimePassed())
 
     # What adapters look at (engine.ports.QueueDesk).
 
     async def ask(self, question: Callable[[StoreTransaction], Result]) -> Result:
         return await self._on_store_thread(lambda: self._stepper.ask(question))
+
+    async def learn(self, data: bytes) -> None:
+        await self._handled(StatementLearnt(data))
 
     # What the intake calls (engine.ports.Acceptor).
 
@@ -124,6 +120,13 @@ class Runner:
         self._answers.update((submission.request, answer) for submission, answer in zip(numbered, answers, strict=True))
         self._events.put_nowait(Submitted(numbered))
         return await asyncio.gather(*answers)
+
+    async def _handled(self, event: Event) -> None:
+        """Return when the event is handled, and what follows from it has left."""
+        handled = asyncio.get_running_loop().create_future()
+        self._recorded[id(event)] = handled
+        self._events.put_nowait(event)
+        await handled
 
     async def _next_event(self) -> Event:
         event = await self._events.get()

@@ -103,6 +103,18 @@ def read_bundle(data: bytes, bytes_max: int = BUNDLE_BYTES_MAX) -> BundleContent
     return _Reader(data).read()
 
 
+def count_envelopes(data: bytes) -> int:
+    """Return how many envelopes are in a bundle of `write_bundle`; of any other bytes, some number from 0 up."""
+    found, offset = 0, len(BUNDLE_HEADER)
+    while offset + FRAME_OVERHEAD_BYTES <= len(data):
+        marker, frame_type, _, length, _ = _FRAME_HEADER.unpack_from(data, offset)
+        if marker != MARKER:
+            break
+        found += frame_type == FrameType.ENVELOPE
+        offset += length + FRAME_OVERHEAD_BYTES
+    return found
+
+
 def _write_frame(frame_type: int, payload: bytes) -> tuple[bytes, bytes]:
     digest = _frame_digest(frame_type, payload)
     unchecked = struct.pack(">4sB3sI", MARKER, frame_type, bytes(3), len(payload))

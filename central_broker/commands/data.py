@@ -66,10 +66,10 @@ Examples:
 @json_option
 @pass_center
 def completeness(center: CenterContext, device: str | None, incomplete: bool, as_json: bool) -> None:
-    """What of everything ever sealed is here: by each device's own signed head, without gaps.
+    """What of everything ever sealed is here: by what each device itself has signed, without gaps.
 
     \b
-    sealed     as the device's newest head says; 0 when no head has come yet
+    sealed     up to here, by the device's newest head or its newest envelope
     committed  in the census database
     held       kept aside for a look: central-broker held list
     missing    sealed, not here: on the tablet, on a carrier, on a stick

@@ -2,74 +2,43 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 
-from central_broker.authority import AuthorityRecord
 from central_broker.commands.context import CenterContext, find_medium, json_option, now, pass_center
 from central_broker.commands.media_delegation import media_delegate, media_delegates
+from central_broker.commands.media_sticks import media_enrol, media_write
 from central_broker.commands.medium_documents import certified_by, document, last_day, signature, signers
-from central_broker.enrolment import Refused
+from central_broker.commands.refusals import or_fail
 from central_broker.media import (
-    MediumWords,
     change_medium,
-    enrol_medium,
     is_believed,
-    medium_identity,
     record_medium,
     words_of,
 )
 from central_broker.medium_folder import (
     MediumFolderError,
     identity_path,
-    medium_at,
     read_identity_file,
-    write_identity_file,
 )
-from central_broker.storage.contract import MediumRecord
 from operations.console import fail, print_json, print_line, print_table
-from sync_protocol.domains import NAME_BYTES
+from operations.last_day import NEVER, expires_option
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Standing
 
 _STANDINGS = [one.name.lower() for one in Standing]
-_NEVER: Final = "never"
-
-Answer = TypeVar("Answer")
-
-
-def _read_day(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """A last day of use, as the microsecond at which it ends in UTC; `never` is 0."""
-    if value is None or value == _NEVER:
-        return None if value is None else 0
-    try:
-        following = date.fromisoformat(value) + timedelta(days=1)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{value!r} is not a day such as 2026-11-30, nor `never`", context, parameter
-        ) from None
-    return int(datetime(following.year, following.month, following.day, tzinfo=UTC).timestamp()) * 1_000_000
-
 
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False, exists=True)
-_OUT_HELP: Final = "The root of the mounted stick, or any folder; CENSUS/MEDIUM.CNS is written below it."
-_replace_option = click.option("--replace", is_flag=True, help="Overwrite the identity of another medium.")
-_expires_option = click.option(
-    "--expires", callback=_read_day, metavar="DATE", help="Last day of use (UTC), such as 2026-11-30; or `never`."
-)
 
 
 @click.group(
     invoke_without_command=True,
     epilog="""\b
 A stick, from the shop to the field:
-  central-broker media enrol --number 0017 --holder "A. Akhmetova" --out /media/stick
-  umount /media/stick                              write the number on it, and hand it out
+  sudo central-broker media enrol --number 0017 --holder "A. Akhmetova" --device /dev/sdb1
   central-broker media standing 0017 lost          tablets write to it no more
 """,
 )
@@ -78,60 +47,6 @@ def media(context: click.Context) -> None:
     """USB media of the Department: tablets without a link write to these, and to no others. Alone, it lists them."""
     if context.invoked_subcommand is None:
         context.invoke(media_list, standing=None, as_json=False)
-
-
-@media.command(
-    name="enrol",
-    epilog="""\b
-Examples:
-  central-broker media enrol --number 0017 --holder "A. Akhmetova" --out /media/stick
-  central-broker media enrol --number 0018 --holder "A. Akhmetova" --expires 2026-11-30
-  central-broker media write 0018 --out /media/stick        what the second one still needs
-""",
-)
-@click.option("--number", required=True, help="The inventory number, as it is written on the stick.")
-@click.option("--holder", required=True, help="The employee of the Department who answers for it.")
-@_expires_option
-@click.option("--out", type=_FOLDER, help=_OUT_HELP)
-@_replace_option
-@json_option
-@pass_center
-def media_enrol(
-    center: CenterContext,
-    *,
-    number: str,
-    holder: str,
-    expires: int | None,
-    out: Path | None,
-    replace: bool,
-    as_json: bool,
-) -> None:
-    """Certify a new stick and write its identity onto it.
-
-    Number and holder can be read by whoever finds the stick. Its other files are left alone.
-    """
-    files = center.files()
-    before = None if out is None else _check_folder(out, None, replace=replace)
-    with files.only_one(), center.storage() as storage:
-        words = MediumWords(number, holder, Standing.ACTIVE, expires or 0)
-        signer = files.issuing_key()
-        name = os.urandom(NAME_BYTES)
-        record = _or_fail(enrol_medium(name, words, storage=storage, signer=signer, now=now()))
-        known = None if before is None else storage.medium(before)
-        path = None if out is None else _write(record, files.authority(), out)
-    if as_json:
-        print_json({**document(record), "file": path, "replaced": before})
-        return
-    print_line(f"Medium {record.number} is enrolled: {record.medium.hex()}")
-    if before is not None:
-        said = before.hex() if known is None else f"{known.number} ({before.hex()})"
-        print_line(
-            f"It was the medium {said}. If that is no more: central-broker media standing {before.hex()} returned"
-        )
-    if path is None:
-        print_line(f"Now write it onto the stick: central-broker media write {record.medium.hex()} --out FOLDER")
-    else:
-        print_line(f"Written: {path}. Unmount the stick, and write the number {record.number} on it.")
 
 
 @media.command(name="list")
@@ -155,7 +70,7 @@ def media_list(center: CenterContext, standing: str | None, as_json: bool) -> No
                 one.medium,
                 one.holder,
                 one.standing.name.lower(),
-                last_day(one.expires_at) or _NEVER,
+                last_day(one.expires_at) or NEVER,
                 certified_by(one, authority, names),
             )
             for one in records
@@ -209,7 +124,7 @@ def media_standing(center: CenterContext, medium: str, standing: str, as_json: b
         changed = wanted is not record.standing or not is_believed(record, files.authority())
         if changed:
             words = replace(words_of(record), standing=wanted)
-            record = _or_fail(change_medium(record, words, storage=storage, signer=files.issuing_key(), now=now()))
+            record = or_fail(change_medium(record, words, storage=storage, signer=files.issuing_key(), now=now()))
     if as_json:
         print_json({"medium": record.medium, "number": record.number, "standing": standing, "changed": changed})
         return
@@ -229,7 +144,7 @@ Examples:
 )
 @click.argument("medium")
 @click.option("--holder", help="Who answers for it from now on.")
-@_expires_option
+@expires_option
 @json_option
 @pass_center
 def media_renew(center: CenterContext, *, medium: str, holder: str | None, expires: int | None, as_json: bool) -> None:
@@ -243,38 +158,12 @@ def media_renew(center: CenterContext, *, medium: str, holder: str | None, expir
         words = words_of(record)
         words = replace(words, holder=words.holder if holder is None else holder)
         words = replace(words, expires_at=words.expires_at if expires is None else expires)
-        record = _or_fail(change_medium(record, words, storage=storage, signer=files.issuing_key(), now=now()))
+        record = or_fail(change_medium(record, words, storage=storage, signer=files.issuing_key(), now=now()))
     if as_json:
         print_json(document(record))
         return
     print_line(f"Medium {record.number} ({record.medium.hex()}) is certified anew, for {record.holder}.")
     print_line(f"When the stick is at hand: central-broker media write {record.medium.hex()} --out FOLDER")
-
-
-@media.command(
-    name="write",
-    epilog="""\b
-Examples:
-  central-broker media write 0017 --out /media/stick
-""",
-)
-@click.argument("medium")
-@click.option("--out", required=True, type=_FOLDER, help=_OUT_HELP)
-@_replace_option
-@json_option
-@pass_center
-def media_write(center: CenterContext, *, medium: str, out: Path, replace: bool, as_json: bool) -> None:
-    """Write the identity of MEDIUM onto its stick, again or for the first time."""
-    with center.storage() as storage:
-        record = find_medium(storage, medium)
-    _check_folder(out, record.medium, replace=replace)
-    path = _write(record, center.files().authority(), out)
-    if as_json:
-        print_json({"medium": record.medium, "number": record.number, "file": path})
-        return
-    print_line(f"Written: {path}. Unmount the stick.")
-    if record.standing is not Standing.ACTIVE:
-        print_line(f"Tablets do not write to it: medium {record.number} is {record.standing.name.lower()}.")
 
 
 @media.command(
@@ -303,47 +192,14 @@ def media_record(center: CenterContext, folder: Path, as_json: bool) -> None:
         fail(f"there is no {identity_path(folder)}", "name the root of a stick that was enrolled")
     files = center.files()
     with files.only_one(), center.storage() as storage:
-        record = _or_fail(record_medium(identity, trust=files.trust(), storage=storage, now=now()))
+        record = or_fail(record_medium(identity, trust=files.trust(), storage=storage, now=now()))
     if as_json:
         print_json(document(record))
         return
     print_line(f"Medium {record.number} ({record.medium.hex()}) is {record.standing.name.lower()}.")
 
 
+media.add_command(media_enrol)
+media.add_command(media_write)
 media.add_command(media_delegate)
 media.add_command(media_delegates)
-
-
-def _check_folder(out: Path, medium: bytes | None, *, replace: bool) -> bytes | None:
-    """Return the other medium whose identity is in the folder; fails unless it may be overwritten."""
-    try:
-        before = medium_at(out)
-    except MediumFolderError as error:
-        fail(error.problem, error.remedy)
-    if before is None or before == medium:
-        return None
-    if not replace:
-        fail(
-            f"{out} is the medium {before.hex()} already",
-            f"central-broker media show {before.hex()} tells which; --replace makes it another one",
-        )
-    return before
-
-
-def _write(record: MediumRecord, authority: AuthorityRecord, out: Path) -> Path:
-    data = _or_fail(medium_identity(record, authority))
-    try:
-        return write_identity_file(out, data)
-    except MediumFolderError as error:
-        fail(error.problem, error.remedy)
-    except OSError as error:
-        fail(
-            f"{out} cannot be written: {error.strerror}",
-            f"free space or take another stick, then: central-broker media write {record.medium.hex()} --out FOLDER",
-        )
-
-
-def _or_fail(answer: Answer | Refused) -> Answer:
-    if isinstance(answer, Refused):
-        fail(answer.problem, answer.remedy)
-    return answer

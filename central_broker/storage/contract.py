@@ -296,9 +296,9 @@ class Fork:
 class Completeness:
     """How complete one epoch of one origin is.
 
-    `sealed` is the sequence of the newest head (0: no head yet); `highest` the highest sequence received. `missing` are
-    inclusive runs of sequences below max(sealed, highest) of which nothing is here, at most 100 runs;
-    `missing_count` counts all.
+    `highest` is the highest sequence received; `sealed` the highest that the origin has signed, in its newest head or
+    in an envelope, which may come by a carrier before any head. `missing` are inclusive runs of sequences up to
+    `sealed` of which nothing is here, at most 100 runs; `missing_count` counts all.
     """
 
     origin: bytes

@@ -180,15 +180,15 @@ def chain_row(row: tuple[Any, ...]) -> ChainRow:
 
 
 def _completeness(
-    key: tuple[bytes, int], sealed: int, counts: Sequence[Any], gaps: list[tuple[int, int]]
+    key: tuple[bytes, int], head: int, counts: Sequence[Any], gaps: list[tuple[int, int]]
 ) -> Completeness:
     highest, places, committed, held, last_committed_at = counts
-    if sealed > highest:
-        gaps = [*gaps, (highest + 1, sealed)]
+    if head > highest:
+        gaps = [*gaps, (highest + 1, head)]
     return Completeness(
         origin=key[0],
         epoch=key[1],
-        sealed=sealed,
+        sealed=max(head, highest),
         highest=highest,
         committed=int(committed),
         held=int(held),

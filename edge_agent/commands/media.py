@@ -1,4 +1,4 @@
-"""`edge-agent media`: what came of the media that were plugged in, and visits by hand."""
+"""`edge-agent media`: what came of the media that were plugged in, visits by hand, and new media."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from edge_agent.commands.context import ask_daemon, configured, json_option
+from edge_agent.commands.media_enrol import check_command, enrol_command
 from edge_agent.control import MEDIA, MEDIA_VISIT
 from operations.console import fail, print_json, print_line, print_table
 
@@ -18,7 +19,7 @@ _WATCH_INTERVAL_SECONDS: Final = 1
 _NO_DAEMON: Final = ("the daemon does not run", "start it: systemctl start edge-agent")
 
 
-@click.group("media", short_help="What came of media that were plugged in; visits by hand.")
+@click.group("media", short_help="What came of media that were plugged in; visits by hand; new media.")
 def command() -> None:
     """Enrolled media take questionnaires to a collection point and bring receipts back, without anybody's help.
 
@@ -28,6 +29,7 @@ def command() -> None:
       edge-agent media status --watch
       edge-agent media import /media/usb     read bundles from a folder, or from a medium mounted by hand
       edge-agent media export /media/usb     leave there what waits; the folder must be an enrolled medium
+      sudo edge-agent media enrol /dev/sdb1 --number 0017 --holder "A. Akhmetova"
     """
 
 
@@ -95,6 +97,10 @@ def export_command(context: click.Context, folder: Path, as_json: bool) -> None:
     PATH must be an enrolled medium (`central-broker media enrol`), and the daemon's user must be able to write to it.
     """
     _visit(context, folder, leaves=True, as_json=as_json)
+
+
+command.add_command(check_command)
+command.add_command(enrol_command)
 
 
 def _visit(context: click.Context, folder: Path, *, leaves: bool, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from sync_protocol.bundle import Frame, FrameType
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.errors import ProtocolError
 from sync_protocol.head import parse_head
+from sync_protocol.keys import VerifyingKey
 from sync_protocol.receipt import read_receipt
 from sync_protocol.statement import parse_statement
 
@@ -33,6 +34,24 @@ class Arrived:
 
     effects: list[Effect] = field(default_factory=list)
     news: list[Frame] = field(default_factory=list)
+
+
+class _Verifiers:
+    """The keys of the origins in one bundle; a bundle has thousands of envelopes and few origins."""
+
+    def __init__(self, transaction: StoreTransaction) -> None:
+        self._transaction = transaction
+        self._known: dict[bytes, VerifyingKey] = {}
+
+    def of(self, origin: bytes) -> VerifyingKey:
+        """Return an origin's key; raises ProtocolError (untrusted_signer) when no certificate of it is known."""
+        if origin not in self._known:
+            self._known[origin] = origin_certificate(self._transaction, origin).verifier
+        return self._known[origin]
+
+    def forget(self) -> None:
+        """Read anew what a statement may change."""
+        self._known.clear()
 
 
 class Arrivals:
@@ -52,16 +71,18 @@ class Arrivals:
         arrived = Arrived()
         bytes_max = self._settings.foreign_bytes_max
         custody = Custody(transaction, carrier=carrier, bytes_max=bytes_max, now=now) if takes_over else None
+        verifiers = _Verifiers(transaction)
         for frame in frames:
             try:
                 if frame.type is FrameType.STATEMENT:
+                    verifiers.forget()
                     effects, new = self._take_statement(frame.payload, transaction, now)
                     if new and custody is not None:
                         custody.forget(parse_statement(frame.payload).subject)
                 elif frame.type is FrameType.HEAD:
-                    effects, new = [], self._take_head(frame.payload, transaction)
+                    effects, new = [], self._take_head(frame.payload, verifiers, transaction)
                 else:
-                    effects, new = self._take_envelope(frame.payload, custody, transaction, now), False
+                    effects, new = self._take_envelope(frame.payload, custody, verifiers, transaction, now), False
             except ProtocolError as error:
                 fields = {"frame": frame.type.name.lower(), "reason": error.fault.value, "detail": error.detail}
                 effects, new = [Notice("arrival_refused", {**fields, "carrier": carrier}, Level.WARNING)], False
@@ -98,11 +119,11 @@ class Arrivals:
         fields = {"kind": source.kind, "subject": source.subject, "serial": source.serial}
         return [Notice("statement_taken", fields)], True
 
-    def _take_head(self, data: bytes, transaction: StoreTransaction) -> bool:
+    def _take_head(self, data: bytes, verifiers: _Verifiers, transaction: StoreTransaction) -> bool:
         head = parse_head(data)
         if head.origin == self._identity.device:
             return False
-        head.verify(origin_certificate(transaction, head.origin).verifier)
+        head.verify(verifiers.of(head.origin))
         if head.sequence >= _SEQUENCE_LIMIT or head.receipt_serial >= _SEQUENCE_LIMIT or not transaction.put_head(head):
             return False
         receipt = kept_receipt(head.origin, transaction)
@@ -111,12 +132,12 @@ class Arrivals:
         return True
 
     def _take_envelope(
-        self, data: bytes, custody: Custody | None, transaction: StoreTransaction, now: int
+        self, data: bytes, custody: Custody | None, verifiers: _Verifiers, transaction: StoreTransaction, now: int
     ) -> list[Effect]:
         envelope = parse_envelope(data)
         if custody is None and envelope.origin != self._identity.device:
             return []
-        envelope.verify(origin_certificate(transaction, envelope.origin).verifier)
+        envelope.verify(verifiers.of(envelope.origin))
         if envelope.sequence >= _SEQUENCE_LIMIT:
             return []
         if envelope.origin == self._identity.device:

@@ -6,6 +6,7 @@ and what of the store it has read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 
 from edge_agent.engine import chain
@@ -18,6 +19,7 @@ from edge_agent.engine.events import (
     LinkUp,
     Settled,
     Started,
+    StatementLearnt,
     Submitted,
     TimePassed,
 )
@@ -28,7 +30,7 @@ from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
 from edge_agent.engine.sessions import POLICIES, OutboundSession, Session
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoreTransaction
-from sync_protocol.bundle import read_bundle
+from sync_protocol.bundle import Frame, FrameType, read_bundle
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Role
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
@@ -77,6 +79,11 @@ class Engine:
                 effects = (
                     [] if settled is None else settled.settled(token, taken=taken, transaction=transaction, now=now)
                 )
+            case StatementLearnt(data):
+                frames = (Frame(FrameType.STATEMENT, data),)
+                device = self._identity.device
+                arrived = self._arrivals.take(frames, device, transaction, now, takes_over=False)
+                effects = arrived.effects + self._pass_on(arrived.news, None, transaction, now)
             case TimePassed():
                 effects = self._proceed(transaction, now)
         return [*effects, *self._watch_silence(transaction, now), Wake(self._next_wake(transaction, now))]
@@ -108,6 +115,7 @@ class Engine:
             link,
             policy=POLICIES[link.shape],
             identity=self._identity,
+            beliefs=self._beliefs,
             settings=self._settings,
             randomness=self._randomness,
             tokens=self._tokens,
@@ -128,14 +136,19 @@ class Engine:
         takes_over = POLICIES[session.link.shape].tablets_take_over or self._beliefs.role is Role.COLLECTION_POINT
         arrived = self._arrivals.take(contents.frames, carrier, transaction, now, takes_over=takes_over)
         effects = arrived.effects
-        for other in self._sessions.values():
-            if other is not session:
-                other.told(arrived.news)
         if not contents.intact:
             lost = sum(skipped.length for skipped in contents.skipped)
             fields = {"carrier": carrier, "bytes": lost, "frames": len(contents.frames)}
             effects.append(Notice("bundle_damaged", fields, Level.WARNING))
-        return effects + self._proceed(transaction, now)
+        return effects + self._pass_on(arrived.news, session, transaction, now)
+
+    def _pass_on(
+        self, news: Sequence[Frame], source: Session | None, transaction: StoreTransaction, now: int
+    ) -> list[Effect]:
+        for session in self._sessions.values():
+            if session is not source:
+                session.told(news)
+        return self._proceed(transaction, now)
 
     def _proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
         transaction.end_rests(now, longest=self._settings.custody_wait)

@@ -75,8 +75,15 @@ class Settled:
 
 
 @dataclass(frozen=True)
+class StatementLearnt:
+    """A statement that came by no link: this device has signed it, or found it on a medium that says who it is."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
 class TimePassed:
     """The time asked for by a `Wake` has come, or something may have become due."""
 
 
-Event = Started | Submitted | LinkUp | LinkDown | BundleArrived | Settled | TimePassed
+Event = Started | Submitted | LinkUp | LinkDown | BundleArrived | Settled | StatementLearnt | TimePassed

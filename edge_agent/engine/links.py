@@ -70,13 +70,13 @@ def medium_reading(key: str, medium: bytes) -> Link:
 
 
 def medium_writing(key: str, medium: bytes, holds: frozenset[bytes], *, bundle_bytes_max: int) -> Link:
-    """Return the link of the second half: what it lacks is left, one file at a time."""
+    """Return the link of the second half: what it lacks is left; while one file is written, the next is made ready."""
     return Link(
         key=key,
         shape=LinkShape.DEAD_DROP,
         far_end=medium,
         reaches_center=False,
-        bundles_in_flight_max=1,
+        bundles_in_flight_max=2,
         bundle_bytes_max=bundle_bytes_max,
         holds=holds,
     )

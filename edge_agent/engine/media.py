@@ -10,9 +10,9 @@ from edge_agent.engine.receipts import SIGNED_TIME
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol import statement
 from sync_protocol.errors import Fault, ProtocolError
-from sync_protocol.identity import Standing
-from sync_protocol.medium import certificate_in_force, read_medium_identity
-from sync_protocol.statement import parse_statement
+from sync_protocol.identity import Role, Standing
+from sync_protocol.medium import certificate_in_force, read_medium_certificate, read_medium_identity
+from sync_protocol.statement import Statement, parse_statement
 
 
 class LeftAlone(Enum):
@@ -50,3 +50,30 @@ def judge_medium(data: bytes, transaction: StoreTransaction, identity: DeviceIde
     if certificate.has_expired(transaction.number(SIGNED_TIME) or 0):
         return LeftAlone.EXPIRED
     return Enrolled(certificate.medium, certificate.number, certificate.holder)
+
+
+def news_of_medium(data: bytes, transaction: StoreTransaction, identity: DeviceIdentity) -> list[bytes]:
+    """Return what a collection point learns from an identity file: the certificate, after the keys that lead to it.
+
+    Another collection point may have enrolled the medium and never have reached the center: whoever meets the medium
+    can tell. Tablets have nobody to tell it to.
+    """
+    beliefs = Beliefs(identity)
+    beliefs.refresh(transaction)
+    if beliefs.role is not Role.COLLECTION_POINT:
+        return []
+    try:
+        claimed = read_medium_identity(data)
+        claimed.learn_keys(beliefs.trust).check(claimed.certificate)
+        read_medium_certificate(claimed.certificate)
+    except ProtocolError:
+        return []
+    if not _is_news(claimed.certificate, transaction):
+        return []
+    keys = [key for key in claimed.keys if key.subject == claimed.certificate.signer]
+    return [one.data for one in (*keys, claimed.certificate) if _is_news(one, transaction)]
+
+
+def _is_news(source: Statement, transaction: StoreTransaction) -> bool:
+    known = transaction.statement(source.kind, source.subject)
+    return known is None or parse_statement(known).serial < source.serial

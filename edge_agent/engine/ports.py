@@ -60,6 +60,10 @@ class QueueDesk(Protocol):
         """Run something short between two steps, in a transaction of its own; raises StoreFault."""
         ...
 
+    async def learn(self, data: bytes) -> None:
+        """Hand over a statement that came by no link; returns when it is recorded, or refused and told so."""
+        ...
+
 
 class Acceptor(Protocol):
     """What the runner offers to the intake."""

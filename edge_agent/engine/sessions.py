@@ -11,7 +11,8 @@ found not to hold; asks for receipts
 | settled, taken | lets those envelopes rest for the receipt wait, or for the custody wait where taking is keeping;
 sizes the next bundle; fills its window |
 | settled, not taken | lets everything that was in it rest for the refusal wait |
-| told of news from another link | lets it wait to be left (dead drop, duplex) |
+| told of news from another link | lets it wait to be left (dead drop, duplex); of a medium that a collection point
+enrolled, to be put up (mailbox of a collection point) |
 | arrived, submitted, time passed | fills its window with what has become due, and with what waits |
 | stopped | makes what was not settled due at once |
 
@@ -29,7 +30,7 @@ from typing import Final, Protocol
 
 from edge_agent.engine.chain import receipt_serial, state_heads
 from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
-from edge_agent.engine.identity import DeviceIdentity
+from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.news import STATEMENT_KINDS, PendingNews
 from edge_agent.engine.pacing import Pacing, Randomness
@@ -37,6 +38,9 @@ from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoredEnvelope, StoreTransaction
 from sync_protocol import statement
 from sync_protocol.bundle import BUNDLE_OVERHEAD_BYTES, Frame, FrameType, frame_bytes, write_bundle
+from sync_protocol.identity import Role
+from sync_protocol.limits import DELEGATED_SERIAL_MAX
+from sync_protocol.statement import parse_statement
 
 _BYTES_BESIDE_ENVELOPES_MAX: Final = 48 * 1024
 """Heads and statements of one bundle; the largest envelope still fits beside them."""
@@ -73,6 +77,8 @@ class Policy:
     """Statements, and others' heads as they come, are for whoever is there; bundles vouch for what is in them."""
     taking_is_keeping: bool
     """What was taken is on the far end's disk, so there is little reason to say it again to the same one."""
+    registers_media: bool
+    """The far end keeps the register of media, and hears of those that collection points have enrolled."""
     tablets_take_over: bool
     """Others' envelopes that come in are taken over by everybody; otherwise by collection points only."""
 
@@ -80,16 +86,28 @@ class Policy:
 POLICIES: Mapping[LinkShape, Policy] = {
     # The center knows its own statements, and a broker's word is no custody.
     LinkShape.MAILBOX: Policy(
-        asks_for_receipts=True, leaves_statements=False, taking_is_keeping=False, tablets_take_over=True
+        asks_for_receipts=True,
+        leaves_statements=False,
+        taking_is_keeping=False,
+        registers_media=True,
+        tablets_take_over=True,
     ),
     # Whoever finds the medium may be from another district, so it carries what everybody should know.
     # A medium passes through many tablets, and a collection point is where it goes.
     LinkShape.DEAD_DROP: Policy(
-        asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True, tablets_take_over=False
+        asks_for_receipts=False,
+        leaves_statements=True,
+        taking_is_keeping=True,
+        registers_media=False,
+        tablets_take_over=False,
     ),
     # The other end runs a session of its own: what it has for us comes as bundles that arrive.
     LinkShape.DUPLEX: Policy(
-        asks_for_receipts=False, leaves_statements=True, taking_is_keeping=True, tablets_take_over=True
+        asks_for_receipts=False,
+        leaves_statements=True,
+        taking_is_keeping=True,
+        registers_media=False,
+        tablets_take_over=True,
     ),
 }
 
@@ -113,6 +131,7 @@ class OutboundSession:
         *,
         policy: Policy,
         identity: DeviceIdentity,
+        beliefs: Beliefs,
         settings: EngineSettings,
         randomness: Randomness,
         tokens: count[int],
@@ -120,6 +139,7 @@ class OutboundSession:
         self._link = link
         self._policy = policy
         self._identity = identity
+        self._beliefs = beliefs
         self._settings = settings
         self._tokens = tokens
         self._pacing = Pacing(settings, randomness, link.bundle_bytes_max)
@@ -178,6 +198,8 @@ class OutboundSession:
         """Hear of statements and heads that were new to the device and came over another link."""
         if self._policy.leaves_statements:
             self._news.add(news)
+        elif self._registers_media:
+            self._news.add(frame for frame in news if frame.type is FrameType.STATEMENT and _is_delegated(frame))
 
     def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:
         """Fill the window with what is due; heads go with the first bundle after they changed."""
@@ -263,8 +285,13 @@ class OutboundSession:
         if size > _BYTES_BESIDE_ENVELOPES_MAX:
             return vouchers, chosen
         bundle_bytes = self._pacing.bundle_bytes
+        origin: bytes | None = None
         for envelope in transaction.due(self._link.far_end, now, bytes_max=bundle_bytes - size):
-            more = self._certificates(envelope.origin, transaction, beside + vouchers)
+            # One after the other is of the same origin, most often.
+            more = (
+                [] if envelope.origin == origin else self._certificates(envelope.origin, transaction, beside + vouchers)
+            )
+            origin = envelope.origin
             size += frame_bytes(len(envelope.data)) + _size(more)
             # The first envelope comes whatever its size. If need be, it gets the next bundle for itself.
             if (chosen or beside) and size > (bundle_bytes if chosen else self._link.bundle_bytes_max):
@@ -292,10 +319,19 @@ class OutboundSession:
             self._stated_at, self._stated_serial = now, serial
             if everything:
                 self._news.add(Frame(FrameType.HEAD, data) for data in transaction.heads())
+                if self._registers_media:
+                    media = transaction.statements(statement.MEDIUM_CERTIFICATE)
+                    frames = (Frame(FrameType.STATEMENT, data) for data in media)
+                    self._news.add(frame for frame in frames if _is_delegated(frame))
         if again or positions != self._stated:
             self._stated = positions
             heads = state_heads(transaction, self._identity, now)
             self._own_heads = deque(self._batches(Frame(FrameType.HEAD, head.data) for head in heads))
+
+    @property
+    def _registers_media(self) -> bool:
+        """Collection points do, for all of them: there are few, and tablets would say the same thousands of times."""
+        return self._policy.registers_media and self._beliefs.role is Role.COLLECTION_POINT
 
     def _follow(self, transaction: StoreTransaction) -> list[Effect]:
         if not self._policy.asks_for_receipts:
@@ -318,6 +354,12 @@ class OutboundSession:
                 room = self._beside_bytes_max - _size([frame])
             batches[-1].append(frame)
         return batches
+
+
+def _is_delegated(frame: Frame) -> bool:
+    """Tell whether a statement is of a medium that a collection point enrolled: its serial says so (SPEC.md §4)."""
+    source = parse_statement(frame.payload)
+    return source.kind == statement.MEDIUM_CERTIFICATE and source.serial <= DELEGATED_SERIAL_MAX
 
 
 def _size(frames: Iterable[Frame]) -> int:

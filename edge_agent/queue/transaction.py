@@ -30,8 +30,8 @@ _FOR_DESTINATION = (
     "(:destination = :center OR (envelope.origin <> :destination AND envelope.carrier IS NOT :destination))"
 )
 _PLACE = "origin = ? AND epoch = ? AND sequence BETWEEN ? AND ?"
-_DUE_ROWS_MAX = 512
-"""More small envelopes than fit into one bundle."""
+_DUE_ROWS_MAX = 2_048
+"""More small envelopes than fit into one bundle, a file on a medium included."""
 
 
 class QueueTransaction:

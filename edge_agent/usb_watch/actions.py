@@ -53,7 +53,7 @@ class OpenLink(Action[None]):
 
 @dataclass(frozen=True)
 class Arrive(Action[None]):
-    """Hand bytes to the engine over the open link; done when they are recorded."""
+    """Hand bytes to the engine over the open link; they are recorded when the link is closed, or sooner."""
 
     link_key: str
     data: bytes
@@ -77,7 +77,7 @@ class Settle(Action[None]):
 
 @dataclass(frozen=True)
 class CloseLink(Action[None]):
-    """Tell the engine that the link is gone."""
+    """Tell the engine that the link is gone; raises VisitInterrupted unless all that arrived by it is recorded."""
 
     link_key: str
 

@@ -84,13 +84,19 @@ class SystemFileCalls:
 
     def create(self, folder: int, name: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=folder)
+        descriptor = os.open(name, flags, _FILE_MODE, dir_fd=folder)
+        _allow_reading(descriptor, _FILE_MODE)
+        return descriptor
 
     def make_folder(self, folder: int, name: str) -> bool:
         try:
-            os.mkdir(name, 0o700, dir_fd=folder)
+            os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
         except FileExistsError:
             return False
+        descriptor = self.open(folder, name, is_folder=True)
+        if descriptor is not None:
+            _allow_reading(descriptor, _FOLDER_MODE)
+            os.close(descriptor)
         return True
 
     def names(self, folder: int, names_max: int) -> list[str]:
@@ -135,6 +141,18 @@ class SystemFileCalls:
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
+
+
+# On ext4 a medium keeps who owns what, and the next machine's daemon is another user. Everything is sealed and signed,
+# so that all may read it.
+_FILE_MODE: Final = 0o644
+_FOLDER_MODE: Final = 0o755
+
+
+def _allow_reading(descriptor: int, mode: int) -> None:
+    """Undo the service's umask; vfat and exfat, where the mount says who may what, refuse."""
+    with suppress(PermissionError):
+        os.fchmod(descriptor, mode)
 
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)

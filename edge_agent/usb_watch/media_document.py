@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.usb_watch.media_watch import MediaWatch, MediumState, counts
+from edge_agent.usb_watch.medium_enrolment import MediumEnrolment
 from edge_agent.usb_watch.mounting import MountRefused
 from edge_agent.usb_watch.sentences import Sentence
 
@@ -53,9 +54,11 @@ def _record(state: MediumState, sentence: str) -> dict[str, Any]:
 class MediaDesk:
     """What commands ask of the USB watch."""
 
-    def __init__(self, media: MediaWatch, sentence: Sentence) -> None:
+    def __init__(self, media: MediaWatch, enrolment: MediumEnrolment, sentence: Sentence) -> None:
         self._media = media
         self._sentence = sentence
+        self.certify = enrolment.certify
+        self.record = enrolment.record
 
     def visits(self) -> list[dict[str, Any]]:
         """Return what came of the media, as plain values."""

@@ -11,6 +11,7 @@ was yielded. Nothing that a visit says or forgets can lose an envelope: a medium
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -50,7 +51,7 @@ from edge_agent.usb_watch.actions import (
     do,
 )
 from edge_agent.usb_watch.volume import BundleFile, FaultKind, Volume, VolumeFault
-from sync_protocol.bundle import FrameType, read_bundle
+from sync_protocol.bundle import FrameType, count_envelopes, read_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
@@ -130,7 +131,8 @@ class _Visit:
 
     def give_up(self) -> Steps[None]:
         """Leave nothing behind: neither a link nor a mount."""
-        yield from self._close_link()
+        with suppress(VisitInterrupted):
+            yield from self._close_link()
         try:
             yield from self._unmount()
         except VolumeFault as fault:
@@ -217,7 +219,7 @@ class _Visit:
         self._written.append((file, sha256(bundle.data).digest()))
         self.progress.files_written += 1
         self.progress.bytes_written += len(bundle.data)
-        self.progress.envelopes_written += len(_places_in(bundle.data)[0])
+        self.progress.envelopes_written += count_envelopes(bundle.data)
         yield from self._tell(Stage.WRITING)
         return None
 

@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from edge_agent.engine.custody import released
 from edge_agent.engine.identity import DeviceIdentity
-from edge_agent.engine.media import judge_medium
+from edge_agent.engine.media import judge_medium, news_of_medium
 from edge_agent.engine.ports import LinkHost, QueueDesk
 from edge_agent.engine.store import EnvelopeStanding, StoreFault, StoreTransaction
 from edge_agent.usb_watch import actions as steps
@@ -20,7 +21,7 @@ from edge_agent.usb_watch.actions import Bundle, Outcome, VisitInterrupted, Visi
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.mounting import Mounted, Mounting, MountRefusal, MountRefused, Unmounted, UnmountFailed
 from edge_agent.usb_watch.visit import perform, visit
-from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
+from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, Volume, VolumeFault
 from operations.journal import get_logger
 
 log = get_logger()
@@ -82,6 +83,9 @@ class Visiting:
         self._volume: Volume | None = None
         self._outlet = VisitOutlet()
         self._link_key: str | None = None
+        self._arriving: asyncio.Future[None] | None = None
+        self._following: dict[BundleFile, BundleFile] = {}
+        self._ahead: tuple[BundleFile, asyncio.Future[bytes]] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medium")
 
     async def run(self, visitor: Visitor) -> Outcome | MountRefused:
@@ -90,6 +94,8 @@ class Visiting:
             refused = await self._mount(writable=True)
             return refused if refused is not None else await self._walk(visitor)
         finally:
+            if self._arriving is not None:
+                self._arriving.cancel()
             if self._link_key is not None:
                 self._surroundings.host.link_down(self._link_key)
             # After whatever the thread is still at, a mounting included. A stick that hangs must not hang the daemon.
@@ -117,9 +123,15 @@ class Visiting:
     async def _do(self, action: steps.Action[Any]) -> Any:
         match action:
             case steps.Judge(identity):
-                return await self._ask(lambda queue: judge_medium(identity, queue, self._surroundings.identity))
+                return await self._judge(identity)
             case steps.FindReleased(places):
                 return await self._ask(lambda queue: released(places, queue))
+            case steps.ListFiles():
+                listing: Listing = await self._on_thread(lambda: self._on_volume(action))
+                self._following = dict(pairwise(listing.files))
+                return listing
+            case steps.Read(file):
+                return await self._read(file)
             case steps.AwaitReceipts(ids):
                 return await self._await_receipts(ids)
             case steps.Unmount():
@@ -137,6 +149,21 @@ class Visiting:
             case _:
                 return await self._on_thread(lambda: self._on_volume(action))
 
+    async def _read(self, file: BundleFile) -> bytes:
+        """Read a file, and begin with the one that follows it in the listing: the medium is what takes the time."""
+        ahead, self._ahead = self._ahead, None
+        data = await (ahead[1] if ahead is not None and ahead[0] == file else self._reading(file))
+        following = self._following.pop(file, None)
+        if following is not None:
+            reading = self._reading(following)
+            # A visit that ends early does not ask what came of it.
+            reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._ahead = following, reading
+        return data
+
+    def _reading(self, file: BundleFile) -> asyncio.Future[bytes]:
+        return asyncio.ensure_future(self._on_thread(lambda: self._on_volume(steps.Read(file))))
+
     def _on_volume(self, action: steps.Action[Any]) -> Any:
         if self._volume is None:
             raise VolumeFault(FaultKind.GONE, "the medium is not mounted")
@@ -150,23 +177,39 @@ class Visiting:
                 self._link_key = link.key
                 host.link_up(link, self._outlet)
             case steps.CloseLink(key):
+                await self._arrived()
                 self._link_key = None
                 host.link_down(key)
-                return None
             case steps.Arrive(key, data):
-                await host.bundle_arrived(key, data)
+                # While it is recorded, the next one is read; there are never more than these two.
+                await self._arrived()
+                self._arriving = asyncio.ensure_future(host.bundle_arrived(key, data))
             case steps.Settle(key, token, taken):
                 host.settled(key, token, taken=taken)
             case steps.NextBundle():
-                await host.caught_up()
+                if not self._outlet.waiting:
+                    await host.caught_up()
                 return self._outlet.waiting.popleft() if self._outlet.waiting else self._nothing_more()
         self._nothing_more()
         return None
+
+    async def _arrived(self) -> None:
+        """Return when all that arrived is recorded."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            await arriving
 
     def _nothing_more(self) -> None:
         """Raise VisitInterrupted when the runner has closed the link: its queue failed."""
         if self._outlet.is_closed:
             raise VisitInterrupted("the queue cannot record what comes and goes")
+
+    async def _judge(self, identity: bytes) -> steps.Verdict:
+        device = self._surroundings.identity
+        news = await self._ask(lambda queue: news_of_medium(identity, queue, device))
+        for one in news:
+            await self._surroundings.queue.learn(one)
+        return await self._ask(lambda queue: judge_medium(identity, queue, device))
 
     async def _ask(self, question: Callable[[StoreTransaction], Result]) -> Result:
         return await self._surroundings.queue.ask(question)

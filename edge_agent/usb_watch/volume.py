@@ -15,7 +15,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -123,22 +123,17 @@ class Volume:
 
         The order was measured on vfat: a rename loses the content of a file that was synced only before it.
         """
-        with _faults():
-            if len(data) + RESERVE_BYTES > self._calls.free_bytes(self._root):
-                raise VolumeFault(FaultKind.FULL, "the medium is full")
-            with self._folders(MEDIUM_FOLDER, self._device, make=True) as folder:
-                if folder is None:
-                    raise VolumeFault(FaultKind.UNREADABLE, f"{MEDIUM_FOLDER} on the medium is no folder")
-                descriptor = self._calls.create(folder, name + _PART)
-                try:
-                    self._calls.write(descriptor, data)
-                    self._calls.sync(descriptor)
-                    self._calls.rename(folder, name + _PART, name)
-                    self._calls.sync(folder)
-                    self._calls.sync(descriptor)
-                finally:
-                    self._calls.close(descriptor)
+        self._leave((MEDIUM_FOLDER, self._device), name, data)
         return BundleFile(self._device, name)
+
+    def write_identity(self, data: bytes) -> None:
+        """Say who the medium is, in the place of what it said before."""
+        with _faults(), self._folders(MEDIUM_FOLDER) as folder:
+            if folder is not None:
+                # On vfat, a file that is renamed over another one may lose its content.
+                self._calls.remove(folder, MEDIUM_FILE)
+                self._calls.sync(folder)
+        self._leave((MEDIUM_FOLDER,), MEDIUM_FILE, data)
 
     def remove(self, name: str) -> None:
         """Take a file of this device's own folder away; one that is not there any more is as good."""
@@ -152,6 +147,23 @@ class Volume:
             if root is not None:
                 self._calls.sync(root)
                 self._calls.sync_file_system(root)
+
+    def _leave(self, folders: Sequence[str], name: str, data: bytes) -> None:
+        with _faults():
+            if len(data) + RESERVE_BYTES > self._calls.free_bytes(self._root):
+                raise VolumeFault(FaultKind.FULL, "the medium is full")
+            with self._folders(*folders, make=True) as folder:
+                if folder is None:
+                    raise VolumeFault(FaultKind.UNREADABLE, f"{MEDIUM_FOLDER} on the medium is no folder")
+                descriptor = self._calls.create(folder, name + _PART)
+                try:
+                    self._calls.write(descriptor, data)
+                    self._calls.sync(descriptor)
+                    self._calls.rename(folder, name + _PART, name)
+                    self._calls.sync(folder)
+                    self._calls.sync(descriptor)
+                finally:
+                    self._calls.close(descriptor)
 
     def _names_in(self, device: str, names_max: int) -> list[str]:
         with self._folders(MEDIUM_FOLDER, device) as folder:

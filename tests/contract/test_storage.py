@@ -358,6 +358,14 @@ def test_completeness_tells_sealed_committed_held_and_missing(storage: Storage) 
     assert storage.completeness(b"n" * 16) == []
 
 
+def test_an_envelope_that_came_before_any_head_shows_how_far_its_origin_has_sealed(storage: Storage) -> None:
+    chain = LinkChain("x")
+    links = [chain.accepted() for _ in range(3)]
+    storage.commit(Batch([links[0], links[2]]), decode_whole, 10)
+    [found] = storage.completeness()
+    assert (found.sealed, found.highest, found.missing) == (3, 3, ((2, 2),))
+
+
 def test_devices_keep_the_newest_certificate_and_their_last_sign_of_life(storage: Storage) -> None:
     center = Center()
     device = SealingDevice("tablet", center)

@@ -41,6 +41,21 @@ def test_every_figure_about_devices_comes_with_its_limit_and_is_judged() -> None
     assert all(row["figure"] > 0 for row in (*rows["submits"], *rows["wire"]))
 
 
+def test_media_are_measured_against_cp_of_the_same_files_with_the_signature_checks_aside_and_shown() -> None:
+    rows = run_bench("media")["rows"]["media"]
+    copies = [row for row in rows if row["peer"]]
+    assert all(row["figure"] > 0 and row["ratio"] > 0 and "cp" in row["cpu_microseconds"] for row in copies)
+    for what in ("until unmounted", "until safe to remove", "signature checks aside"):
+        judged = [row for row in copies if what in row["what"] and row["aim"] == "ratio ≥ 0.8"]
+        assert judged and all(row["met"] in (True, False) for row in judged)
+    assert any("every signature checked" in row["what"] for row in copies)
+    (checking,) = [row for row in rows if row["what"] == "checking one envelope's signature"]
+    assert checking["figure"] > 0
+    days = [row for row in rows if "a day's 30 questionnaires" in row["what"]]
+    assert days and all(row["figure"] > 0 for row in days)
+    assert {row["aim"] for row in days if "memory" not in row["what"]} == {"< 2"}
+
+
 @pytest.mark.skipif(find_postgresql_programs() is None, reason="PostgreSQL is not installed")
 def test_the_center_is_measured_on_both_databases_against_floor_and_peer() -> None:
     rows = run_bench("center")["rows"]["center"]

@@ -33,8 +33,11 @@ pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
-def field(tmp_path: Path) -> Iterator[Field]:
-    with Field(tmp_path, 1, forms=[FORM], device_settings=SETTINGS) as made:
+def field(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Field]:
+    url: str | None = None
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql_dsn")
+    with Field(tmp_path, 1, database_url=url, forms=[FORM], device_settings=SETTINGS) as made:
         laptop = Device(tmp_path / "laptop", "laptop 3", made.center, settings=SETTINGS, role="collection_point")
         made.devices.append(laptop)
         made.start()
@@ -65,12 +68,14 @@ def counts(device: Device) -> dict[str, int]:
     return found
 
 
+@pytest.mark.parametrize(("field", "share"), [("sqlite", 4872), ("postgresql", 1200)], indirect=["field"])
 def test_every_household_comes_by_sticks_and_a_laptop_exactly_once_and_the_tablet_purges_by_the_stick(
-    field: Field, popstan_folder: Path
+    field: Field, share: int, popstan_folder: Path
 ) -> None:
     tablet, laptop = field.devices
-    households = gzip.decompress((popstan_folder / "households.jsonl.gz").read_bytes()).splitlines()
-    first, second = households[:-1500], households[-1500:]
+    households = gzip.decompress((popstan_folder / "households.jsonl.gz").read_bytes()).splitlines()[:share]
+    assert len(households) == share
+    first, second = households[: -share // 3], households[-share // 3 :]
     red, blue = enrolled(field, "0001"), enrolled(field, "0002")
     tablet.relay.cut()
 

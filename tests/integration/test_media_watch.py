@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from edge_agent.engine.effects import Effect
+from edge_agent.engine.events import BundleArrived, Event
 from edge_agent.engine.identity import DeviceIdentity
+from edge_agent.engine.store import StoreFault
 from edge_agent.usb_watch import media_watch
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.media_document import media_document
@@ -318,5 +321,56 @@ def test_a_machine_where_nothing_can_mount_is_told_once_and_asked_again_rarely(
             told = [log for log in logs if log["event"] == "media_unavailable"]
             assert [log["problem"] for log in told] == ["there is no UDisks2; no rights"]
             assert not barred.cleared
+
+    run(scenario())
+
+
+def test_files_that_are_read_ahead_are_each_read_once_also_after_one_that_cannot_be_read(folder: Path) -> None:
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            red = stick(folder, "red")
+            for number in range(5):
+                await at.one.runner.accept([(KEY + bytes([number]), questionnaire(instance_id=f"uuid:{number}"))])
+                at.plug(red)
+                await at.ended(number + 1)
+            files = sorted(red.rglob("*-*.CNS"))
+            assert len(files) == 5
+            files[2].unlink()
+            files[2].symlink_to(files[1])
+            at.plug(red)
+            visit = (await at.ended(6))[-1]
+            assert (visit["files_found"], visit["files_read"], visit["damaged"]) == (5, 4, 1)
+            assert (visit["envelopes_read"], visit["envelopes_written"]) == (4, 1)
+            assert visit["ending"] == "safe"
+
+    run(scenario())
+
+
+def test_a_visit_whose_last_file_could_not_be_recorded_is_not_called_safe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            red = stick(folder, "red")
+            await at.fill(1)
+            at.plug(red)
+            assert (await at.ended())[0]["ending"] == "safe"
+            stepper, engine = at.one.device.stepper, at.one.device.engine
+            step = stepper.step
+
+            def failing(event: Event, now: int) -> list[Effect]:
+                if isinstance(event, BundleArrived):
+                    engine.forget_step(links=True)
+                    raise StoreFault("disk I/O error")
+                return step(event, now)
+
+            monkeypatch.setattr(stepper, "step", failing)
+            at.plug(red)
+            visit = (await at.ended(2))[-1]
+            assert (visit["ending"], visit["safe_to_remove"]) == ("interrupted", False)
+            assert at.drives.in_place == set(), "nothing stays mounted"
+            monkeypatch.undo()
+            at.plug(red)
+            assert (await at.ended(3))[-1]["ending"] == "safe"
 
     run(scenario())

@@ -71,7 +71,7 @@ def _judge_claims(truth: Oracle, known: Iterable[Completeness]) -> None:
         if ids:
             reached[origin, epoch] = max(reached[origin, epoch], sequence)
     for one in known:
-        if max(one.sealed, one.highest) > reached[one.origin, one.epoch]:
+        if one.sealed > reached[one.origin, one.epoch]:
             raise Violation("I1", f"the center believes {one.origin.hex()[:8]} to have sealed more than it has")
 
 
@@ -82,7 +82,7 @@ def _judge_losses(truth: Oracle, known: Mapping[tuple[bytes, int], Completeness]
         if not ids & lost or any(i in truth.database for i in ids):
             continue
         one = known.get((origin, epoch))
-        if one is None or max(one.sealed, one.highest) < sequence:
+        if one is None or one.sealed < sequence:
             truth.counts[_UNKNOWN] += 1
         elif not any(first <= sequence <= last for first, last in one.missing):
             raise Violation("I1", f"{epoch}/{sequence} of {origin.hex()[:8]} is lost, and the center lists no gap")

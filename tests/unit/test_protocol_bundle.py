@@ -11,6 +11,7 @@ from sync_protocol.bundle import (
     MARKER,
     Frame,
     FrameType,
+    count_envelopes,
     frame_bytes,
     read_bundle,
     write_bundle,
@@ -29,7 +30,15 @@ def test_frames_come_back_in_order_and_the_size_was_known(frames: list[Frame]) -
     assert list(contents.frames) == frames
     assert contents.intact
     assert contents.complete
+    assert count_envelopes(data) == sum(frame.type is FrameType.ENVELOPE for frame in frames)
     assert len(data) == BUNDLE_OVERHEAD_BYTES + sum(frame_bytes(len(frame.payload)) for frame in frames)
+
+
+@given(data=st.binary(max_size=300), offset=st.integers(0, 200))
+def test_envelopes_are_counted_in_any_bytes_without_a_fault(data: bytes, offset: int) -> None:
+    written = write_bundle([Frame(FrameType.ENVELOPE, bytes(50))])
+    assert count_envelopes(data) >= 0
+    assert 0 <= count_envelopes(written[:offset] + data) <= 1 + len(data) // len(MARKER)
 
 
 def test_bundle_within_a_frame_of_a_bundle_is_not_mistaken_for_it() -> None:
