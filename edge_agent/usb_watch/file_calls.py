@@ -10,8 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
-_NO_SUCH_THING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
-"""What is not there, or a link, a device or a socket where a file was looked for."""
+_NO_SUCH_THING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EACCES})
+"""What is not there, or a link, a device or a socket where a file was looked for. A device on a medium that is mounted
+nodev answers EACCES; so does, on ext4, what only another user may read: it is not for us, and no fault of the medium.
+"""
 
 
 class FileCalls(Protocol):
