@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,21 +17,26 @@ DEVICE = "f" * 32
 BUNDLE = BundleFile(DEVICE, f"{1:016x}-00000.CNS")
 
 
-def forbid(path: Path) -> None:
-    """Put something in this place that may not be opened: a device where devices are not allowed, or a secret."""
-    if os.geteuid() != 0:
-        path.touch(mode=0)
-        return
-    if not os.statvfs(path.parent).f_flag & os.ST_NODEV:
-        pytest.skip("no file system in memory is mounted nodev here")
-    os.mknod(path, 0o20666, os.makedev(1, 9))
+def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the kernel answer as it does to a device on a medium that is mounted nodev."""
+    really_open = os.open
+
+    def opened(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path in names:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really_open(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opened)
 
 
-def test_what_may_not_be_opened_is_no_identity_and_a_damaged_bundle_and_no_fault_of_the_medium() -> None:
+def test_what_may_not_be_opened_is_no_identity_and_a_damaged_bundle_and_no_fault_of_the_medium(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with memory_folder() as root:
         (root / MEDIUM_FOLDER / DEVICE).mkdir(parents=True)
-        forbid(root / MEDIUM_FOLDER / MEDIUM_FILE)
-        forbid(root / MEDIUM_FOLDER / BUNDLE.device / BUNDLE.name)
+        (root / MEDIUM_FOLDER / MEDIUM_FILE).touch()
+        (root / MEDIUM_FOLDER / BUNDLE.device / BUNDLE.name).touch()
+        forbid(monkeypatch, MEDIUM_FILE, BUNDLE.name)
         volume = Volume(root, DEVICE, SYSTEM_CALLS)
         assert volume.identity() is None
         assert volume.listing().files == (BUNDLE,)
