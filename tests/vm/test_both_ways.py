@@ -5,7 +5,8 @@ from __future__ import annotations
 from sync_protocol.identity import device_name
 from tests.vm.conftest import Scene
 from tests.vm.fleet import FOREIGN
-from tests.vm.paper import bundles_on, envelopes_on, receipt_file
+from tests.vm.paper import BACKED_UP, bundles_on, envelopes_on, receipt_file
+from tests.vm.stick import Content
 from tests.vm.test_offload import assert_all_is_on, offload
 
 
@@ -14,26 +15,19 @@ def test_receipts_on_a_stick_mark_first_and_purge_once_the_center_has_a_backup(s
     offload(tablet, stick)
     envelopes = list(envelopes_on(stick, tablet.key).values())
     own = set(bundles_on(stick.files()))
-
-    stick.put(receipt_file(envelopes, serial=1, watermark=0))
-    tablet.plug(stick)
-    assert tablet.ended(2)[-1]["ending"] == "safe"
-    tablet.yank(stick)
-    counts = tablet.counts()
-    assert (counts["synchronised"], counts["purged"]) == (len(envelopes), 0), "without a backup nothing is purged"
-    assert_all_is_on(stick, tablet)
-
-    receipt = receipt_file(envelopes, serial=2)
-    stick.put(receipt)
-    tablet.plug(stick)
-    visit = tablet.ended(3)[-1]
-    tablet.yank(stick)
-    assert visit["ending"] == "safe"
-    assert tablet.counts()["purged"] == len(envelopes)
-    left = bundles_on(stick.files())
-    assert not own & set(left), "what is not needed any more was taken away"
-    assert receipt.items() <= left.items(), "another's file stays"
-    assert FOREIGN.items() <= stick.files().items()
+    put: Content = {}
+    for serial, watermark, expected in ((1, 0, "synchronised"), (2, BACKED_UP, "purged")):
+        put = {**put, **receipt_file(envelopes, serial=serial, watermark=watermark)}
+        stick.put(put)
+        tablet.plug(stick)
+        visit = tablet.ended(serial + 1)[-1]
+        tablet.yank(stick)
+        assert visit["ending"] == "safe", visit
+        assert tablet.counts()[expected] == len(envelopes), "what is committed is purged when there is a backup of it"
+        left = bundles_on(stick.files())
+        assert not own & set(left), "what the center has is not needed on the stick any more"
+        assert put.items() <= left.items(), "another's files stay"
+        assert FOREIGN.items() <= stick.files().items()
 
 
 def test_two_tablets_share_a_stick_and_neither_touches_what_is_the_others(scene: Scene) -> None:

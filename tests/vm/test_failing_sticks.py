@@ -102,8 +102,10 @@ def test_a_stick_that_cannot_be_read_back_is_not_called_safe(scene: Scene) -> No
         tablet.wait_until_written(stick, HALF)
         server.fails_to_read = True
         tablet.speed_up(stick)
-        (visit,) = tablet.ended()
-        assert (visit["ending"], visit["safe_to_remove"]) == ("unreadable", False), visit
+        # udev looks at it again, and finds no file system: then there is a second visit, which ends at once.
+        first, *following = tablet.ended()
+        assert (first["ending"], first["safe_to_remove"]) == ("unreadable", False), first
+        assert not any(visit["safe_to_remove"] for visit in following), following
         tablet.yank(stick)
     is_taken_by_another_stick(scene, tablet)
 

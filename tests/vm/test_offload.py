@@ -32,8 +32,9 @@ systemctl restart edge-agent
 
 def offload(tablet: Tablet, stick: Stick) -> Visit:
     """Plug a stick in, see everything left on it, and take it out."""
+    before = len(tablet.visits())
     tablet.plug(stick)
-    visit = tablet.ended()[-1]
+    visit = tablet.ended(before + 1)[-1]
     tablet.yank(stick)
     assert visit["ending"] == "safe" and visit["safe_to_remove"], visit
     assert_all_is_on(stick, tablet)
