@@ -41,7 +41,8 @@ test: venv ## every test, on two cores, PostgreSQL included (ARGS=... for pytest
 
 test-vm: venv ## USB sticks in virtual machines: real systemd, udev, UDisks2, file systems (ARGS=... for pytest)
 	@scripts/need-packages $(VM_PACKAGES)
-	@scripts/vm-image || test $$? -eq 3
+	@mkdir -p build
+	@scripts/vm-image || test $$? -eq 3 # cannot be built here: then pytest says what is missing
 	.venv/bin/python -m pytest tests/vm -n 2 --timeout 300 $(ARGS)
 
 check: venv ## ruff, mypy --strict and the import contracts

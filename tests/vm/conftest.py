@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -75,18 +76,31 @@ class Scene:
         return make_stick(self.folder, name, file_system, layout=layout, content=whole, first_sector=first_sector)
 
 
+_made_here = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of the frozen machines, for all test processes: those of pytest-xdist inherit its name."""
+    if FLEET_VARIABLE not in os.environ and _why_not() is None:
+        made = config.stash[_made_here] = Path(tempfile.mkdtemp(prefix="fleet-", dir=_image_folder()))
+        os.environ[FLEET_VARIABLE] = str(made)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Frozen machines are of no use to the next run, which tests another product, and they are large."""
+    made = config.stash.get(_made_here, None)
+    if made is not None:
+        del os.environ[FLEET_VARIABLE]
+        shutil.rmtree(made)
+
+
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+def fleet() -> Fleet:
     """The machines to start from, made when they are first needed."""
     reason = _why_not()
     if reason:
         pytest.skip(reason)
-    if FLEET_VARIABLE in os.environ:
-        return Fleet(Path(os.environ[FLEET_VARIABLE]), _image_folder())
-    base = tmp_path_factory.getbasetemp()
-    # Each process of pytest-xdist has a folder of its own in the common one.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    return Fleet(shared / "fleet", _image_folder())
+    return Fleet(Path(os.environ[FLEET_VARIABLE]), _image_folder())
 
 
 @pytest.fixture
@@ -114,8 +128,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             item.add_report_section("call", f"journal of machine {number}", _journal(tablet))
         raise
     finally:
-        told = [str(visit["sentence"]) for tablet in scene.tablets for visit in tablet.shown]
-        item.user_properties.append(("told", told))
+        told = [sentence for tablet in scene.tablets for sentence in tablet.told.values()]
+        item.user_properties.append(("told", "; ".join(dict.fromkeys(told))))
     return None
 
 
@@ -127,14 +141,13 @@ def _journal(tablet: Tablet) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show each scenario, how long it took, and what the tablet said last."""
+    """Show each scenario, how long it took, and what whoever held the stick was told."""
     seconds: dict[str, float] = defaultdict(float)
     told: dict[str, str] = {}
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, []):
             seconds[report.nodeid] += report.duration
-            sentences = dict(report.user_properties).get("told") or ["–"]
-            told[report.nodeid] = sentences[-1] if isinstance(sentences, list) else str(sentences)
+            told[report.nodeid] = str(dict(report.user_properties).get("told") or "–")
     if not seconds:
         return
     terminalreporter.section("scenarios in virtual machines")

@@ -29,8 +29,8 @@ class Tablet:
     key: VerifyingKey
     accepted: list[bytes] = field(default_factory=list)
     main_process: int = 0
-    shown: list[Visit] = field(default_factory=list)
-    """The visits that were seen, for people."""
+    told: dict[str, str] = field(default_factory=dict)
+    """What the daemon said in the end of each visit that was seen, by the visit."""
     _plugged: dict[str, list[str]] = field(default_factory=dict)
 
     # Its form program, and its operator.
@@ -47,7 +47,7 @@ class Tablet:
     def visits(self) -> list[Visit]:
         """Return the visits of the running daemon, oldest first."""
         found: list[Visit] = self._ask({"request": "media"})["visits"]
-        self.shown = found
+        self.told |= {visit["visit"]: visit["sentence"] for visit in found if visit["ending"]}
         return found
 
     def counts(self) -> dict[str, int]:
@@ -58,12 +58,14 @@ class Tablet:
     def ended(self, visits: int = 1, *, seconds: float = 90) -> list[Visit]:
         """Wait until so many visits are over, and no other goes on; return them."""
 
+        found: list[Visit] = []
+
         def are_over() -> bool:
-            found = self.visits()
+            found[:] = self.visits()
             return len(found) >= visits and all(one["ending"] for one in found)
 
         self.wait(are_over, f"{visits} visits are over", seconds)
-        return self.shown
+        return found
 
     def noticed(self, visits: int) -> None:
         """Wait until so many visits have begun."""
@@ -74,7 +76,7 @@ class Tablet:
         deadline = time.monotonic() + seconds
         while not is_true():
             if time.monotonic() > deadline:
-                raise AssertionError(f"never: {what}\n{json.dumps(self.shown, indent=1)}\n{self.journal()}")
+                raise AssertionError(f"never: {what}\n{json.dumps(self.visits(), indent=1)}\n{self.journal()}")
             time.sleep(_POLL_SECONDS)
 
     def events(self, name: str) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,12 @@ def tree(folder: Path, content: Content) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return folder
+
+
+def make_device(path: Path, kind: int, number: int) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes device nodes")
+    os.mknod(path, kind | 0o666, number)
 
 
 @pytest.mark.parametrize("file_system", ["vfat", "exfat", "ext4"])
@@ -52,7 +59,7 @@ def a_link_as_identity(root: Path) -> None:
 
 def a_disk_as_identity(root: Path) -> None:
     (root / "CENSUS").mkdir()
-    os.mknod(root / IDENTITY, 0o60666, os.makedev(8, 0))
+    make_device(root / IDENTITY, stat.S_IFBLK, os.makedev(8, 0))
 
 
 def a_pipe_as_identity(root: Path) -> None:
@@ -78,7 +85,7 @@ def test_links_and_devices_in_place_of_bundles_are_passed_over(scene: Scene) -> 
     folder = root / "CENSUS/ffffffffffffffffffffffffffffffff"
     folder.mkdir()
     (folder / f"{1:016x}-00000.CNS").symlink_to("/etc/edge-agent/provisioning/signing.key")
-    os.mknod(folder / f"{1:016x}-00001.CNS", 0o20666, os.makedev(1, 9))
+    make_device(folder / f"{1:016x}-00001.CNS", stat.S_IFCHR, os.makedev(1, 9))
     os.mkfifo(folder / f"{1:016x}-00002.CNS")
     (root / "CENSUS").chmod(0o777)
     stick = make_stick(scene.folder, "hostile", "ext4", tree=root)
