@@ -45,6 +45,7 @@ SENTENCES: Final = {
     "medium_found": "a medium was plugged in: {node} {label}",
     "medium_progress": "{node}: {stage}; {files_read} of {files_found} files read, {envelopes_written} envelopes left",
     "medium_enrolled": "medium {number} is enrolled here; the center is told of it",
+    "medium_not_as_left": "medium {number} is not as this device left it: a copy of it, set back, or files taken away",
     "medium_safe": "medium {number} {ending}: {envelopes_read} envelopes read, {envelopes_written} left",
     "medium_read": "{node} {ending}: {envelopes_read} envelopes read, {damaged} damaged files",
     "medium_left_alone": "the medium at {node} is left alone: {detail}",

@@ -34,6 +34,7 @@ def _record(state: MediumState, sentence: str) -> dict[str, Any]:
         "sentence": sentence,
         "detail": "",
         **({} if progress is None else counts(progress)),
+        "as_left": None if progress is None else progress.is_as_left,
         "damaged_files": [] if progress is None else [f"{file.device}/{file.name}" for file in progress.damaged],
     }
     if isinstance(outcome, MountRefused):

@@ -207,6 +207,8 @@ def tell_outcome(device: BlockDevice, outcome: Outcome | MountRefused) -> None:
         "detail": outcome.detail,
         **counts(outcome.progress),
     }
+    if outcome.progress.is_as_left is False:
+        log.warning("medium_not_as_left", node=device.node, medium=fields["medium"], number=fields["number"])
     match outcome.ending:
         case Ending.SAFE | Ending.FULL | Ending.READ_ONLY:
             log.info("medium_safe", **fields)

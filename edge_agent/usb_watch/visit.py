@@ -11,6 +11,7 @@ was yielded. Nothing that a visit says or forgets can lose an envelope: a medium
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,11 +33,13 @@ from edge_agent.usb_watch.actions import (
     ListFiles,
     MountAgain,
     NextBundle,
+    NoteLeft,
     OpenLink,
     Outcome,
     PowerOff,
     Progress,
     Read,
+    RecallLeft,
     Remove,
     Settle,
     Stage,
@@ -50,7 +53,7 @@ from edge_agent.usb_watch.actions import (
     Write,
     do,
 )
-from edge_agent.usb_watch.volume import BundleFile, FaultKind, Volume, VolumeFault
+from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, Volume, VolumeFault
 from sync_protocol.bundle import FrameType, count_envelopes, read_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.errors import ProtocolError
@@ -101,6 +104,8 @@ class _Visit:
         self._own: list[_OwnFile] = []
         self._found: set[bytes] = set()
         self._written: list[tuple[BundleFile, bytes]] = []
+        self._own_names: set[str] | None = None
+        """Those of this device's complete files there; None when there is too much to know."""
         self._is_mounted = True
         self.medium: Enrolled | None = None
         self.progress = Progress()
@@ -126,6 +131,8 @@ class _Visit:
             yield from do(AwaitReceipts(frozenset(self._found)))
         ending = yield from self._leave(verdict.medium)
         yield from self._check()
+        if self._own_names is not None:
+            yield from do(NoteLeft(verdict.medium, _digest_of(self._own_names)))
         yield from do(PowerOff())
         return ending
 
@@ -146,6 +153,8 @@ class _Visit:
         self.progress.foreign_names = listing.foreign
         if not listing.is_whole:
             self.detail = "there is more on it than is looked at in one visit"
+        if self._visitor.leaves:
+            yield from self._recognise(medium, listing)
         yield from self._tell(Stage.READING)
         key = yield from self._open_link(medium_reading(f"{self._visitor.link_key}-reading", medium))
         for file in listing.files:
@@ -162,6 +171,18 @@ class _Visit:
             # What was being written when the medium was pulled out is written anew.
             for part in listing.parts:
                 yield from self._remove(part)
+
+    def _recognise(self, medium: bytes, listing: Listing) -> Steps[None]:
+        """Tell a copy of the medium, or an older state of it, by what is there of our own: every visit's names differ.
+
+        Nothing follows from it but a word to people: what lies there is read in any case.
+        """
+        noted = yield from do(RecallLeft(medium))
+        if not listing.is_whole:
+            return
+        self._own_names = {file.name for file in listing.files if file.device == self._visitor.device}
+        if noted is not None:
+            self.progress.is_as_left = noted == _digest_of(self._own_names)
 
     def _take(self, key: str, file: BundleFile, data: bytes) -> Steps[None]:
         places, is_intact = _places_in(data)
@@ -217,6 +238,8 @@ class _Visit:
             yield from do(Remove(f"{name}.PART"))
             return fault.kind
         self._written.append((file, sha256(bundle.data).digest()))
+        if self._own_names is not None:
+            self._own_names.add(name)
         self.progress.files_written += 1
         self.progress.bytes_written += len(bundle.data)
         self.progress.envelopes_written += count_envelopes(bundle.data)
@@ -240,6 +263,8 @@ class _Visit:
             if fault.kind is not FaultKind.READ_ONLY:
                 raise
             return
+        if self._own_names is not None:
+            self._own_names.discard(name)
         self.progress.files_removed += 1
 
     # Checking.
@@ -297,6 +322,10 @@ def perform(action: Action[Any], volume: Volume) -> Any:
         case Sync():
             return volume.sync()
     raise TypeError(f"a visit asked for {type(action).__name__}, which nobody does")
+
+
+def _digest_of(names: Iterable[str]) -> bytes:
+    return sha256("\n".join(sorted(names)).encode()).digest()
 
 
 def _places_in(data: bytes) -> tuple[tuple[ChainPlace, ...], bool]:

@@ -11,8 +11,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from edge_agent.engine import custody
-from edge_agent.engine.media import judge_medium
 from edge_agent.engine.store import StoreFault
 from edge_agent.usb_watch import actions as steps
 from edge_agent.usb_watch.actions import Bundle, Ending, Outcome, VisitInterrupted, Visitor
@@ -224,10 +222,8 @@ class Visit:
                 return self._write(name, data)
             case steps.Remove(name):
                 return self.stick.remove(lambda: self._volume.remove(name))
-            case steps.Judge(identity):
-                return self.device.ask(lambda queue: judge_medium(identity, queue, self.device.identity))
-            case steps.FindReleased(places):
-                return self.device.ask(lambda queue: custody.released(places, queue))
+            case steps.Question():
+                return self.device.ask(lambda queue: action.answer(queue, self.device.identity))
             case steps.Unmount():
                 return self.stick.medium.unmount()
             case steps.MountAgain():

@@ -1,11 +1,13 @@
 """Visits to media: what is read, left, tidied up and said, on media that are good, full, read-only, hostile."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from edge_agent.usb_watch import visit as visit_module
+from edge_agent.usb_watch import volume as volume_module
 from edge_agent.usb_watch.actions import Ending, MountAgain, PowerOff, Unmount
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Role, Standing
@@ -15,7 +17,7 @@ from tests.support.center import seed
 from tests.support.device import NOW, Authority, Device, envelopes_in, memory_folder
 from tests.support.district import District, carried, data_of, fill, foreign_receipt
 from tests.support.medium_visit import MEDIUM, Walk, enrolled_medium, ids_on
-from tests.support.memory_medium import File
+from tests.support.memory_medium import File, MemoryMedium
 
 AUTHORITY = Authority()
 
@@ -276,3 +278,65 @@ def test_a_medium_that_has_not_got_what_it_took_is_never_called_safe(tablet: Dev
     assert Walk(tablet, enrolled_medium(AUTHORITY)).visit(2).progress.envelopes_written == 3
     medium.forgets = None
     assert Walk(tablet, medium).visit(3).progress.envelopes_written == 3
+
+
+def seen_as_left(device: Device, medium: MemoryMedium, number: int) -> bool | None:
+    outcome = Walk(device, medium).visit(number)
+    assert outcome.ending is Ending.SAFE
+    return outcome.progress.is_as_left
+
+
+def test_a_medium_is_known_by_what_was_left_on_it_and_a_copy_or_an_older_state_is_told(tablet: Device) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None, "never met before"
+    assert seen_as_left(tablet, medium, 2) is True
+    copy = deepcopy(medium)
+    fill(tablet, 1)
+    assert seen_as_left(tablet, medium, 3) is True
+    assert seen_as_left(tablet, copy, 4) is False
+    assert ids_on(copy) == set(tablet.envelope_ids()), "it is served all the same"
+    assert seen_as_left(tablet, copy, 5) is True
+    assert seen_as_left(tablet, medium, 6) is False, "there are two of them"
+
+
+def test_what_receipts_had_taken_away_is_no_change_and_files_that_somebody_deleted_are(tablet: Device) -> None:
+    district = District(tablet)
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None
+    district.mailbox(tablet)
+    district.run()
+    district.publish(tablet.id)
+    assert seen_as_left(tablet, medium, 2) is True
+    fill(tablet, 1)
+    assert seen_as_left(tablet, medium, 3) is True
+    names = [path for path in medium.files if len(path) == 3]
+    assert names
+    for path in names:
+        del medium.files[path], medium.durable[path]
+    assert seen_as_left(tablet, medium, 4) is False
+
+
+def test_after_a_visit_that_was_cut_short_nothing_is_claimed(tablet: Device) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None
+    fill(tablet, 2)
+    medium.calls, medium.trouble_at = 0, 30
+    assert not Walk(tablet, medium).visit(2).ending.is_safe
+    medium.pull()
+    assert seen_as_left(tablet, medium, 3) is None
+    assert seen_as_left(tablet, medium, 4) is True
+
+
+def test_nothing_is_claimed_of_a_medium_that_has_more_than_is_looked_at(
+    tablet: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None
+    monkeypatch.setattr(volume_module, "ENTRIES_MAX", 3)
+    assert seen_as_left(tablet, medium, 2) is None
+    monkeypatch.undo()
+    assert seen_as_left(tablet, medium, 3) is None
