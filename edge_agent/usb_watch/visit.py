@@ -68,6 +68,15 @@ ENVELOPES_MAX: Final = 200_000
 """Envelopes that a visit keeps in mind, some 80 MB: ten districts' month. A stick made to fill our memory has more."""
 
 
+READ_BYTES_MAX: Final = 4 << 30
+"""Read in one visit: a fifth of what a whole nation's census has, and some minutes."""
+
+_FAILURES_MAX: Final = 20
+"""Files that cannot be read, before the medium is given up: each may take half a minute of the kernel's patience."""
+
+_TOO_MUCH: Final = "there is more on it than is looked at in one visit"
+
+
 def visit(visitor: Visitor) -> Steps[Outcome]:
     """Visit a mounted medium. It is unmounted in the end, however it ends."""
     walk = _Visit(visitor)
@@ -87,6 +96,7 @@ _ENDINGS: Final = {
     FaultKind.FULL: Ending.UNREADABLE,
     FaultKind.READ_ONLY: Ending.UNREADABLE,
     FaultKind.UNREADABLE: Ending.UNREADABLE,
+    FaultKind.ODD: Ending.UNREADABLE,
 }
 """For faults where none is expected: a full or read-only medium is met where it is written to, and nowhere else."""
 
@@ -152,20 +162,26 @@ class _Visit:
         self.progress.files_found = len(listing.files)
         self.progress.foreign_names = listing.foreign
         if not listing.is_whole:
-            self.detail = "there is more on it than is looked at in one visit"
+            self.detail = _TOO_MUCH
         if self._visitor.leaves:
             yield from self._recognise(medium, listing)
         yield from self._tell(Stage.READING)
         key = yield from self._open_link(medium_reading(f"{self._visitor.link_key}-reading", medium))
+        bytes_read = failures = 0
         for file in listing.files:
             try:
                 data = yield from do(Read(file))
             except VolumeFault as fault:
-                if fault.kind is not FaultKind.UNREADABLE:
+                failures += fault.kind is FaultKind.UNREADABLE
+                if fault.kind not in (FaultKind.UNREADABLE, FaultKind.ODD) or failures > _FAILURES_MAX:
                     raise
                 self.progress.damaged.append(file)
                 continue
+            bytes_read += len(data)
             yield from self._take(key, file, data)
+            if bytes_read > READ_BYTES_MAX:
+                self.detail = _TOO_MUCH
+                break
         yield from self._close_link()
         if self._visitor.leaves:
             # What was being written when the medium was pulled out is written anew.

@@ -1,5 +1,6 @@
 """Visits to media: what is read, left, tidied up and said, on media that are good, full, read-only, hostile."""
 
+import errno
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -340,3 +341,58 @@ def test_nothing_is_claimed_of_a_medium_that_has_more_than_is_looked_at(
     assert seen_as_left(tablet, medium, 2) is None
     monkeypatch.undo()
     assert seen_as_left(tablet, medium, 3) is None
+
+
+def test_a_medium_that_has_no_end_is_read_up_to_a_bound_and_served_own_files_first(
+    tablet: Device, laptop: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(laptop, 8, 3000)
+    fill(tablet, 3)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    assert Walk(laptop, medium).visit(2).ending is Ending.SAFE
+    monkeypatch.setattr(visit_module, "READ_BYTES_MAX", 1000)
+    outcome = Walk(tablet, medium).visit(3)
+    assert (outcome.ending, outcome.progress.files_read) == (Ending.SAFE, 1)
+    assert "more on it" in outcome.detail
+    assert outcome.progress.envelopes_written == 0, "its own were found, and are not left again"
+
+
+def test_own_files_are_found_among_names_without_end(tablet: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tablet, 3)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    for number in range(100):
+        medium.files[MEDIUM_FOLDER, f"{number:032x}"] = File(is_folder=True)
+    monkeypatch.setattr(volume_module, "ENTRIES_MAX", 50)
+    outcome = Walk(tablet, medium).visit(2)
+    assert (outcome.ending, outcome.progress.envelopes_read, outcome.progress.envelopes_written) == (Ending.SAFE, 3, 0)
+
+
+@pytest.mark.parametrize(("bad", "ending"), [(20, Ending.SAFE), (21, Ending.UNREADABLE)])
+def test_a_medium_that_fails_file_after_file_is_given_up(tablet: Device, bad: int, ending: Ending) -> None:
+    medium = enrolled_medium(AUTHORITY)
+    medium.files[MEDIUM_FOLDER, "0" * 32] = File(is_folder=True)
+    names = [f"ff{number:014x}-00000.CNS" for number in range(bad)]
+    for name in names:
+        medium.files[MEDIUM_FOLDER, "0" * 32, name] = File(b"x")
+    read = medium.read
+
+    def failing(descriptor: int, size: int) -> bytes:
+        if medium.opened_path(descriptor)[-1] in names:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(descriptor, size)
+
+    medium.read = failing  # type: ignore[method-assign]  # a medium of which some places are worn
+    outcome = Walk(tablet, medium).visit(1)
+    assert (outcome.ending, len(outcome.progress.damaged)) == (ending, 20)
+
+
+def test_any_number_of_things_that_are_no_files_ends_no_visit(tablet: Device) -> None:
+    fill(tablet, 1)
+    medium = enrolled_medium(AUTHORITY)
+    medium.files[MEDIUM_FOLDER, "0" * 32] = File(is_folder=True)
+    for number in range(50):
+        medium.files[MEDIUM_FOLDER, "0" * 32, f"{number:016x}-00000.CNS"] = File(is_folder=True)
+    outcome = Walk(tablet, medium).visit(1)
+    assert (outcome.ending, len(outcome.progress.damaged)) == (Ending.SAFE, 50)
