@@ -127,24 +127,35 @@ class _Visit:
             yield from self._unmount()
             return Ending.READ
         identity = yield from do(Identify())
-        verdict: Verdict = LeftAlone.UNKNOWN
-        if identity is not None:
-            verdict = yield from do(Judge(identity))
+        verdict = yield from self._judge(identity)
         if isinstance(verdict, LeftAlone):
-            self.detail = verdict.value
-            yield from self._unmount()
-            return Ending.LEFT_ALONE
+            return (yield from self._leave_alone(verdict))
         self.medium = verdict
         yield from self._read(verdict.medium)
         if self._found:
             yield from self._tell(Stage.WAITING)
             yield from do(AwaitReceipts(frozenset(self._found)))
+        # Meanwhile the word may have come that it was called in, by a link or from the medium itself.
+        verdict = yield from self._judge(identity)
+        if isinstance(verdict, LeftAlone):
+            return (yield from self._leave_alone(verdict))
         ending = yield from self._leave(verdict.medium)
         yield from self._check()
         if self._own_names is not None:
             yield from do(NoteLeft(verdict.medium, _digest_of(self._own_names)))
         yield from do(PowerOff())
         return ending
+
+    def _judge(self, identity: bytes | None) -> Steps[Verdict]:
+        if identity is None:
+            return LeftAlone.UNKNOWN
+        verdict: Verdict = yield from do(Judge(identity))
+        return verdict
+
+    def _leave_alone(self, why: LeftAlone) -> Steps[Ending]:
+        self.detail = why.value
+        yield from self._unmount()
+        return Ending.LEFT_ALONE
 
     def give_up(self) -> Steps[None]:
         """Leave nothing behind: neither a link nor a mount."""

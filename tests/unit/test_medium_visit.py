@@ -13,7 +13,7 @@ from edge_agent.usb_watch.actions import Ending, MountAgain, PowerOff, Unmount
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Role, Standing
 from sync_protocol.keys import SigningKey
-from sync_protocol.medium import MEDIUM_FOLDER, certify_medium
+from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER, certify_medium
 from tests.support.center import seed
 from tests.support.device import NOW, Authority, Device, envelopes_in, memory_folder
 from tests.support.district import District, carried, data_of, fill, foreign_receipt
@@ -367,6 +367,42 @@ def test_own_files_are_found_among_names_without_end(tablet: Device, monkeypatch
     monkeypatch.setattr(volume_module, "ENTRIES_MAX", 50)
     outcome = Walk(tablet, medium).visit(2)
     assert (outcome.ending, outcome.progress.envelopes_read, outcome.progress.envelopes_written) == (Ending.SAFE, 3, 0)
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_medium_that_is_called_in_while_it_is_visited_is_not_written_to(
+    tablet: Device, laptop: Device, by_link: bool
+) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    fill(laptop, 2)
+    lost = certify_medium(
+        AUTHORITY.issuer,
+        medium=MEDIUM,
+        number="17",
+        holder="Serik Omarov",
+        standing=Standing.LOST,
+        issued_at=NOW + 1,
+        expires_at=0,
+        serial=NOW + 1,
+    )
+    laptop.link_up()
+    if not by_link:
+        frames = [Frame(FrameType.STATEMENT, lost.data)]
+        (folder,) = [path for path in medium.files if len(path) == 2 and path[-1] != MEDIUM_FILE]
+        medium.files[*folder, f"{7:016x}-00000.CNS"] = File(write_bundle(frames))
+        medium.unmount()
+    before = dict(medium.durable)
+
+    def word_comes() -> None:
+        if by_link:
+            laptop.receive(lost)
+
+    outcome = Walk(laptop, medium, waiting=word_comes).visit(2)
+    assert (outcome.ending, outcome.detail) == (Ending.LEFT_ALONE, "it was called in")
+    assert outcome.progress.envelopes_read == 2 and carried(laptop) == 2, "what was read was taken over"
+    assert medium.durable == before
 
 
 @pytest.mark.parametrize(("bad", "ending"), [(20, Ending.SAFE), (21, Ending.UNREADABLE)])
