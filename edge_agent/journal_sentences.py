@@ -55,6 +55,8 @@ SENTENCES: Final = {
     "medium_removed": "the medium at {node} was taken out",
     "medium_power": "the drive of {node}: {outcome}",
     "hook_failed": "the hook {hook} failed: {problem}",
+    "led_failed": "the light {led} does not show how media stand: {problem}",
+    "notices_listener_lost": "a desktop that was told of media is gone: {problem}",
     "media_unavailable": "media cannot be mounted on this machine, so they are left alone: {problem}",
     "media_left_mounted": "an earlier daemon left media mounted: {removed} released, {remaining} could not be",
     "usb_drive_of_system": "{device} is left alone: the running system uses its drive ({place})",

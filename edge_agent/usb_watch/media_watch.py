@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -55,9 +56,19 @@ class MediumState:
     is_present: bool = True
 
 
+class Turn(Enum):
+    """What people may want to be told of."""
+
+    BEGAN = "began"
+    STAGE = "stage"
+    ENDED = "ended"
+    OUT = "out"
+    """The medium is gone: taken out, or switched off after its visit. While the visit goes on, its end comes later."""
+
+
 class MediaWatch:
     """See the module. `surroundings` are those of visits to folders; `nonce` draws 16 hex digits; `clock` gives
-    microseconds since 1970. `on_turn` hears of a visit that begins, and of its end.
+    microseconds since 1970. `on_turn` hears of every turn that a visit takes, and what it is then.
     """
 
     def __init__(
@@ -68,7 +79,7 @@ class MediaWatch:
         nonce: Callable[[], str],
         clock: Callable[[], int],
         on_change: Callable[[], None] = lambda: None,
-        on_turn: Callable[[MediumState], None] = lambda _state: None,
+        on_turn: Callable[[Turn, MediumState], None] = lambda _turn, _state: None,
     ) -> None:
         self._surroundings = surroundings
         self._make_watch = make_watch
@@ -118,7 +129,7 @@ class MediaWatch:
 
     def _begin(self, device: BlockDevice, visitor: Visitor) -> None:
         state = self._states[visitor.nonce] = MediumState(visitor.nonce, device.node, self._clock())
-        self._on_turn(state)
+        self._on_turn(Turn.BEGAN, state)
         for nonce in list(self._states)[:-_REMEMBERED_MAX]:
             if self._states[nonce].outcome is not None:
                 del self._states[nonce]
@@ -134,9 +145,15 @@ class MediaWatch:
     def _removed(self, node: str) -> None:
         for nonce, state in self._states.items():
             if state.node == node:
-                self._states[nonce] = replace(state, is_present=False)
+                self._is_out(nonce)
         log.info("medium_removed", node=node)
         self._on_change()
+
+    def _is_out(self, nonce: str) -> None:
+        state = self._states[nonce]
+        if state.is_present:
+            self._states[nonce] = replace(state, is_present=False)
+            self._on_turn(Turn.OUT, self._states[nonce])
 
     async def _visit(
         self,
@@ -154,6 +171,8 @@ class MediaWatch:
             nonlocal told_at
             began_stage = self._states[visitor.nonce].stage is not stage
             self._change(visitor, stage=stage, progress=progress)
+            if began_stage:
+                self._on_turn(Turn.STAGE, self._states[visitor.nonce])
             now = asyncio.get_running_loop().time()
             if began_stage or now - told_at >= _TELL_INTERVAL_SECONDS:
                 told_at = now
@@ -166,13 +185,14 @@ class MediaWatch:
             outcome = Outcome(Ending.INTERRUPTED, None, Progress(), str(error))
         number = outcome.medium.number if isinstance(outcome, Outcome) and outcome.medium is not None else None
         self._change(visitor, stage=None, outcome=outcome, number=number, ended_at=self._clock())
-        self._on_turn(self._states[visitor.nonce])
+        self._on_turn(Turn.ENDED, self._states[visitor.nonce])
         tell_outcome(device, outcome)
 
     async def _visit_by_hand(self, device: BlockDevice, visitor: Visitor) -> None:
         await self._visit(self._surroundings, device, visitor, None)
         # A folder does not come and go: it was there for the visit.
-        self._change(visitor, is_present=False)
+        self._is_out(visitor.nonce)
+        self._on_change()
 
     def _change(self, visitor: Visitor, **changes: object) -> None:
         self._states[visitor.nonce] = replace(self._states[visitor.nonce], **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names

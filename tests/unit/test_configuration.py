@@ -16,7 +16,7 @@ from edge_agent.configuration import (
     parse_configuration,
     sample_configuration,
 )
-from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS
+from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS, LED_NAME
 from edge_agent.configuration_schema import KEYS, TABLE
 from operations.configuration import Kind, Required
 from tests.support.configuration_tables import assert_table_makes
@@ -55,7 +55,11 @@ def test_the_sample_loads_and_shows_every_default_as_it_is() -> None:
 
 
 def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() -> None:
-    own_types: dict[Kind, set[object]] = {BROKER_ADDRESS: {str}, INTERFACE_PATTERNS: {tuple[str, ...]}}
+    own_types: dict[Kind, set[object]] = {
+        BROKER_ADDRESS: {str},
+        INTERFACE_PATTERNS: {tuple[str, ...]},
+        LED_NAME: {str | None},
+    }
     assert_table_makes(typing.get_type_hints(Configuration), TABLE, own_types)
 
 
