@@ -1,4 +1,4 @@
-"""The example of a udev rule for a light: udev reads it as it is meant, and what it then runs gives just those files."""
+"""The example of a udev rule for a light: udev reads it as it is meant, and what it runs gives just those files."""
 
 from __future__ import annotations
 

@@ -77,7 +77,9 @@ def test_installing_puts_every_file_where_systemd_looks_and_leaves_no_placeholde
     expected |= {
         f"usr/lib/{kind}.d/census-{part}.conf" for kind in ("sysusers", "tmpfiles") for part in ("edge", "center")
     }
-    expected |= {f"usr/share/doc/census-sync/{name}.md" for name in ("README", "installation", "operating")}
+    expected |= {
+        f"usr/share/doc/census-sync/{name}.md" for name in ("README", "installation", "operating", "usb-cable")
+    }
     assert expected <= files
     assert any(name.startswith("usr/share/doc/census-sync/examples/") for name in files)
     for name in files:
@@ -169,6 +171,19 @@ def test_systemd_accepts_the_example_as_a_drop_in_of_its_unit(installed: Path, p
             "systemd-analyze", "verify", "--man=no", "--recursive-errors=no", _unit(installed, name), check=False
         )
         assert finished.stderr + finished.stdout == ""
+
+
+@needs_analyze
+@pytest.mark.parametrize("path", sorted(EXAMPLES_FOLDER.glob("*.service")), ids=lambda path: path.name)
+def test_systemd_accepts_the_example_of_a_unit(installed: Path, path: Path) -> None:
+    programs = installed.parent / "programs"
+    for script in EXAMPLES_FOLDER.glob("*.sh"):
+        shutil.copy(script, programs)
+        (programs / script.name).chmod(0o755)
+    unit = installed / path.name
+    unit.write_text(path.read_text().replace("/usr/local/sbin/", f"{programs}/"))
+    finished = _run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit, check=False)
+    assert finished.stderr + finished.stdout == ""
 
 
 @pytest.mark.skipif(shutil.which("desktop-file-validate") is None, reason="desktop-file-utils is not installed")
