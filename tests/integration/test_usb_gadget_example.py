@@ -1,4 +1,4 @@
-"""The example that makes a tablet a network adapter, on folders that stand for configfs: what it writes, and refuses."""
+"""The example that makes a tablet a network adapter, on folders that stand for configfs: what it writes, refuses."""
 
 from __future__ import annotations
 
