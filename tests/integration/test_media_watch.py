@@ -20,7 +20,7 @@ from edge_agent.engine.store import StoreFault
 from edge_agent.usb_watch import media_watch
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.media_document import media_document
-from edge_agent.usb_watch.media_watch import MediaWatch
+from edge_agent.usb_watch.media_watch import MediaWatch, MediumState, Turn
 from edge_agent.usb_watch.mounting import (
     Cleared,
     Mounted,
@@ -99,6 +99,8 @@ class Scene:
     drives: FolderDrives
     plugs: Plugs
     running: asyncio.Task[None]
+    turns: list[tuple[str, Turn, str]]
+    """Of each turn that was told: which visit, and what it was doing then, or how it had ended."""
 
     def plug(self, folder: Path) -> None:
         self.plugs.added(BlockDevice(str(folder), str(folder), "vfat", 1 << 30, is_write_protected=False))
@@ -138,14 +140,26 @@ async def scene(folder: Path, *ways: Mounting) -> AsyncIterator[Scene]:
             return made[0]
 
         nonces = iter(range(1, 1000))
-        watch = MediaWatch(surroundings, make, nonce=lambda: f"{next(nonces):016x}", clock=lambda: device.now)
+        turns: list[tuple[str, Turn, str]] = []
+
+        def turned(turn: Turn, state: MediumState) -> None:
+            (record,) = media_document([state], sentences_in("en"))
+            turns.append((str(int(state.nonce, 16)), turn, str(record["ending"] or record["stage"] or "mounting")))
+
+        watch = MediaWatch(
+            surroundings,
+            make,
+            nonce=lambda: f"{next(nonces):016x}",
+            clock=lambda: device.now,
+            on_turn=turned,
+        )
         running = asyncio.create_task(watch.run([*ways, drives]))
         while not made and not running.done():
             await asyncio.sleep(0.01)
         if running.done():
             running.result()
         try:
-            yield Scene(one, watch, drives, made[0], running)
+            yield Scene(one, watch, drives, made[0], running, turns)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
@@ -269,6 +283,32 @@ def test_what_is_accepted_during_a_visit_leaves_with_it_or_waits_and_the_queue_g
             assert visit["envelopes_written"] == 4
             await at.one.runner.accept([(b"later".ljust(32), questionnaire(instance_id="uuid:later"))])
             assert at.one.instances() == 5
+
+    run(scenario())
+
+
+def test_every_turn_of_a_visit_is_told_once(folder: Path) -> None:
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            await at.fill(1)
+            red = stick(folder, "red")
+            at.plug(red)
+            await at.ended(1)
+            at.plugs.removed(str(red))
+            at.plugs.removed(str(red))
+            assert at.turns == [
+                ("1", Turn.BEGAN, "mounting"),
+                ("1", Turn.STAGE, "reading"),
+                ("1", Turn.STAGE, "writing"),
+                ("1", Turn.STAGE, "checking"),
+                ("1", Turn.ENDED, "safe"),
+                ("1", Turn.OUT, "safe"),
+            ]
+            at.watch.visit_folder(red, leaves=False)
+            await at.ended(2)
+            while at.turns[-1][1] is not Turn.OUT:
+                await asyncio.sleep(0.01)
+            assert [turn for visit, turn, _ in at.turns if visit == "2"][-2:] == [Turn.ENDED, Turn.OUT]
 
     run(scenario())
 
