@@ -291,7 +291,7 @@ class Daemon:
             link=link,
             silence_alarm=self._configuration.sync.receipt_silence_alarm_seconds * SECOND,
             now=clock(),
-            media=[visit for visit in self._media_desk.visits() if visit["present"]],
+            media=[visit for visit in self._media_desk.visits() if visit["shown"]],
         )
 
     async def _tell_status(self) -> None:

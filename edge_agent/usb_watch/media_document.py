@@ -24,6 +24,7 @@ def _record(state: MediumState, sentence: str) -> dict[str, Any]:
         "visit": state.nonce,
         "node": state.node,
         "present": state.is_present,
+        "shown": state.is_shown,
         "began_at": state.began_at,
         "ended_at": state.ended_at,
         "stage": None if state.stage is None else state.stage.value,

@@ -28,6 +28,9 @@ _REMEMBERED_MAX: Final = 20
 
 _TELL_INTERVAL_SECONDS: Final = 5.0
 
+_SHOWN_SECONDS: Final = 60.0
+"""After a medium is gone: a good visit ends with the drive switched off, so that it is gone before it is taken out."""
+
 _RETRY_SECONDS: Final = 3600.0
 """Between two tries to find a way of mounting: on a battery, a machine that has none is not asked more often."""
 
@@ -54,6 +57,8 @@ class MediumState:
     outcome: Outcome | MountRefused | None = None
     ended_at: int | None = None
     is_present: bool = True
+    is_shown: bool = True
+    """As long as it is in place, and a while longer: whoever has to read that it is safe to remove needs time."""
 
 
 class Turn(Enum):
@@ -154,6 +159,12 @@ class MediaWatch:
         if state.is_present:
             self._states[nonce] = replace(state, is_present=False)
             self._on_turn(Turn.OUT, self._states[nonce])
+            asyncio.get_running_loop().call_later(_SHOWN_SECONDS, self._show_no_longer, nonce)
+
+    def _show_no_longer(self, nonce: str) -> None:
+        if nonce in self._states:
+            self._states[nonce] = replace(self._states[nonce], is_shown=False)
+            self._on_change()
 
     async def _visit(
         self,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import grp
-import os
 import re
-import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.shared_data import PROJECT_FOLDER
+from tests.support.udev_rules import what_udev_says, why_no_udev_rules
 
 RULE = PROJECT_FOLDER / "docs" / "examples" / "90-census-led.rules"
 LIGHT = "/devices/platform/i8042/serio0/input/input3/input3::scrolllock"
@@ -20,34 +19,14 @@ DESCRIPTION = f"P: {LIGHT}\nE: SUBSYSTEM=leds\nA: brightness=0\\n\nA: trigger=[n
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="rules in the place of the machine's own need a mount namespace"),
-    pytest.mark.skipif(
-        shutil.which("umockdev-run") is None, reason="umockdev is not installed: apt-get install umockdev"
-    ),
-    pytest.mark.skipif(shutil.which("udevadm") is None, reason="udev is not installed: apt-get install udev"),
+    pytest.mark.skipif(why_no_udev_rules() is not None, reason=str(why_no_udev_rules())),
 ]
-
-# Nothing of it is left on this machine: neither the rule nor what udev writes down.
-_TRY = """
-set -e
-mkdir -p /etc/udev/rules.d /run/udev
-mount --bind "$1" /etc/udev/rules.d
-mount -t tmpfs tmpfs /run/udev
-exec umockdev-run --device "$2" -- udevadm test --action="$3" "/sys$4"
-"""
 
 
 def what_udev_would_run(folder: Path, action: str) -> list[str]:
     """Return the commands, as `udevadm test` names them."""
-    rules = folder / "rules"
-    rules.mkdir()
-    shutil.copy(RULE, rules)
-    (folder / "light.umockdev").write_text(DESCRIPTION)
-    words = ["unshare", "--mount", "--propagation", "private", "bash", "-c", _TRY, "try"]
-    words += [str(rules), str(folder / "light.umockdev"), action, LIGHT]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
-    assert "Invalid" not in said.stderr, said.stderr
-    return [line.removeprefix("run: '").removesuffix("'") for line in said.stdout.splitlines() if "/bin/sh" in line]
+    lines = what_udev_says(RULE, DESCRIPTION, LIGHT, action, folder=folder)
+    return [line.removeprefix("run: '").removesuffix("'") for line in lines if "/bin/sh" in line]
 
 
 @pytest.mark.parametrize("action", ["add", "change"])

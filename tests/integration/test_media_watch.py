@@ -265,6 +265,7 @@ def test_a_medium_that_vanishes_while_it_is_visited_is_told_and_the_next_visit_c
             at.drives.gate.set()
             (visit,) = await at.ended(1)
             assert visit["ending"] == "gone" and not visit["present"] and not at.drives.in_place
+            assert visit["shown"], "somebody may be looking for it"
             shutil.move(away, red)
             at.plug(red)
             assert (await at.ended(2))[1]["envelopes_written"] == 3
@@ -412,5 +413,24 @@ def test_a_visit_whose_last_file_could_not_be_recorded_is_not_called_safe(
             monkeypatch.undo()
             at.plug(red)
             assert (await at.ended(3))[-1]["ending"] == "safe"
+
+    run(scenario())
+
+
+def test_what_came_of_a_visit_is_shown_for_a_while_after_the_drive_was_switched_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_watch, "_SHOWN_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            red = stick(folder, "red")
+            at.plug(red)
+            assert (await at.ended())[0]["shown"]
+            at.plugs.removed(str(red))
+            (visit,) = await at.ended()
+            assert (visit["present"], visit["shown"], visit["ending"]) == (False, True, "safe")
+            while (await at.ended())[0]["shown"]:
+                await asyncio.sleep(0.01)
 
     run(scenario())
