@@ -14,8 +14,9 @@ from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Role, Standing
 from sync_protocol.keys import SigningKey
 from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER, certify_medium
+from sync_protocol.statement import RECEIPT
 from tests.support.center import seed
-from tests.support.device import NOW, Authority, Device, envelopes_in, memory_folder
+from tests.support.device import DAY, NOW, Authority, Device, envelopes_in, memory_folder
 from tests.support.district import District, carried, data_of, fill, foreign_receipt
 from tests.support.medium_visit import MEDIUM, Walk, enrolled_medium, ids_on
 from tests.support.memory_medium import File, MemoryMedium
@@ -432,3 +433,33 @@ def test_any_number_of_things_that_are_no_files_ends_no_visit(tablet: Device) ->
         medium.files[MEDIUM_FOLDER, "0" * 32, f"{number:016x}-00000.CNS"] = File(is_folder=True)
     outcome = Walk(tablet, medium).visit(1)
     assert (outcome.ending, len(outcome.progress.damaged)) == (Ending.SAFE, 50)
+
+
+def test_a_stick_with_month_old_receipts_takes_no_mark_back_and_carries_the_newest_on(
+    tablet: Device, laptop: Device
+) -> None:
+    district = District(tablet, laptop)
+    fill(tablet, 4)
+    medium, old = enrolled_medium(AUTHORITY), enrolled_medium(AUTHORITY, name=b"o" * 16)
+    district.mailbox(laptop)
+
+    def receipts_come() -> None:
+        district.run()
+        district.publish(tablet.id)
+
+    for number, stick in enumerate((medium, old)):
+        assert Walk(tablet, stick).visit(10 * number + 1).ending is Ending.SAFE
+        assert Walk(laptop, stick, receipts_come, step=district.step).visit(10 * number + 2).ending is Ending.SAFE
+        fill(tablet, 2)
+    district.census.back_up()
+    assert Walk(laptop, medium, receipts_come, step=district.step).visit(21).ending is Ending.SAFE
+    assert Walk(tablet, medium).visit(22).ending is Ending.SAFE
+    before = [tablet.rows("id, status, committed_at, data IS NULL", "own = 1")]
+    newest = tablet.stepper.ask(lambda queue: queue.statement(RECEIPT, tablet.id))
+    tablet.now += 30 * DAY
+    outcome = Walk(tablet, old).visit(23)
+    assert outcome.ending is Ending.SAFE
+    assert [tablet.rows("id, status, committed_at, data IS NULL", "own = 1")] == before
+    assert tablet.stepper.ask(lambda queue: queue.statement(RECEIPT, tablet.id)) == newest
+    assert newest is not None
+    assert any(newest in data for data in old.durable.values() if data), "whoever reads it next hears of the newest"
