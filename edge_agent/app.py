@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,21 +33,27 @@ from edge_agent.mqtt.publisher import MqttPublisher, PublisherSettings, Publishe
 from edge_agent.mqtt.vpn_guard import Permitted, VpnGuard
 from edge_agent.queue.intake.drop_folder import DropFolder
 from edge_agent.queue.intake.intake import Intake, IntakeSettings
-from edge_agent.queue.intake.local_protocol import CONTROL_SOCKET_NAME, SUBMIT_SOCKET_NAME, LocalServer
+from edge_agent.queue.intake.local_protocol import (
+    CONTROL_SOCKET_NAME,
+    SUBMIT_SOCKET_NAME,
+    LocalServer,
+    listening_socket,
+)
 from edge_agent.queue.intake.submit_socket import SubmitHandler
 from edge_agent.queue.mirror import FileHeadMirror
 from edge_agent.queue.store import QueueBusy, QueueStore
 from edge_agent.repetition import Repetitions
 from edge_agent.runner import Runner
 from edge_agent.usb_watch.folder_mounting import FolderMounting
-from edge_agent.usb_watch.hook import Hook
 from edge_agent.usb_watch.hotplug import Hotplug
 from edge_agent.usb_watch.media_document import MediaDesk
 from edge_agent.usb_watch.media_watch import MediaWatch
 from edge_agent.usb_watch.medium_enrolment import MediumEnrolment
 from edge_agent.usb_watch.mounting import Mounting
+from edge_agent.usb_watch.notices import NOTICES_SOCKET_NAME
 from edge_agent.usb_watch.sentences import Sentence, sentences_in
 from edge_agent.usb_watch.system_mounting import SystemMounting
+from edge_agent.usb_watch.telling import Telling
 from edge_agent.usb_watch.visiting import Surroundings, VisitSettings
 from operations.journal import get_logger
 from operations.notify import ServiceState, watchdog_interval_seconds
@@ -143,7 +150,8 @@ class Daemon:
             self._runner = Runner(Stepper(engine, store, mirror), thread, clock)
             self._query = connection_query(store.connection)
             sentence = sentences_in(self._configuration.usb.language)
-            self._media = self._media_watch(sentence)
+            self._signs = self._telling(sentence)
+            self._media = self._media_watch()
             enrolment = MediumEnrolment(
                 self._runner, self._device.identity, draw_name=lambda: secrets.token_bytes(NAME_BYTES), clock=clock
             )
@@ -152,7 +160,7 @@ class Daemon:
             await self._run_parts(stop)
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
-        for name in (SUBMIT_SOCKET_NAME, CONTROL_SOCKET_NAME):
+        for name in (SUBMIT_SOCKET_NAME, CONTROL_SOCKET_NAME, NOTICES_SOCKET_NAME):
             # Left by a daemon that was killed: the queue's lock, which we hold, says that no other one runs.
             (self._configuration.device.runtime_directory / name).unlink(missing_ok=True)
         async with asyncio.TaskGroup() as group:
@@ -189,12 +197,13 @@ class Daemon:
         parts = [] if self._configuration.usb.mounting == "off" else [_keep_up("USB watch", self._watch_media)]
         return [
             *parts,
+            *(_keep_up(name, run) for name, run in self._signs.parts),
             _keep_up("publisher", self._publish),
             _keep_up("status line", self._tell_status),
             _keep_up("watchdog", self._watchdog),
         ]
 
-    def _media_watch(self, sentence: Sentence) -> MediaWatch:
+    def _media_watch(self) -> MediaWatch:
         wait_seconds = self._configuration.usb.receipt_wait_seconds
         surroundings = Surroundings(
             host=self._runner,
@@ -204,15 +213,19 @@ class Daemon:
             settings=VisitSettings(receipts_quiet_seconds=wait_seconds),
             reaches_center=lambda: wait_seconds > 0 and self._link_state.connected,
         )
-        hook = self._configuration.usb.hook
         return MediaWatch(
             surroundings,
             Hotplug,
             nonce=lambda: secrets.token_hex(8),
             clock=clock,
             on_change=self._changed.set,
-            on_turn=(lambda _state: None) if hook is None else Hook(hook, sentence).tell,
+            on_turn=self._signs.tell,
         )
+
+    def _telling(self, sentence: Sentence) -> Telling:
+        usb, path = self._configuration.usb, self._configuration.device.runtime_directory / NOTICES_SOCKET_NAME
+        listen = partial(listening_socket, path, usb.notify_group) if usb.notify_group else None
+        return Telling(sentence, hook=usb.hook, listen=listen, led=usb.led)
 
     async def _watch_media(self) -> None:
         await self._media.run(ways_of_mounting(self._configuration))
@@ -278,7 +291,7 @@ class Daemon:
             link=link,
             silence_alarm=self._configuration.sync.receipt_silence_alarm_seconds * SECOND,
             now=clock(),
-            media=[visit for visit in self._media_desk.visits() if visit["present"]],
+            media=[visit for visit in self._media_desk.visits() if visit["shown"]],
         )
 
     async def _tell_status(self) -> None:

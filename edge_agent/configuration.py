@@ -91,6 +91,8 @@ class UsbConfiguration:
     receipt_wait_seconds: int
     language: Literal["en", "ru", "kk"]
     hook: Path | None
+    notify_group: str
+    led: str | None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The kinds of values that only the edge's configuration has: the broker's address, and the VPN's interfaces."""
+"""The kinds of values that only the edge's configuration has: the broker's address, the VPN's interfaces, a light."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import re
 from typing import Final
 
 from operations.configuration import Key, Kind, Unfit
-from operations.configuration.kinds import check_address, check_strings, shown
+from operations.configuration.kinds import check_address, check_string, check_strings, shown
 
 INTERFACE_NAME_CHARACTERS_MAX: Final = 15
 """The kernel's IFNAMSIZ without its zero."""
+_FILE_NAME_CHARACTERS_MAX: Final = 255
 _BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 
 
@@ -37,5 +38,14 @@ def _interface_patterns(key: Key, value: object) -> tuple[str, ...]:
     return tuple(patterns)
 
 
+def _led_name(key: Key, value: object) -> str | None:
+    name = check_string(key, value)
+    if "/" in name or name in (".", "..") or len(name) > _FILE_NAME_CHARACTERS_MAX:
+        remedy = f"write one of the names that `ls /sys/class/leds` lists, such as  {key.line}"
+        raise Unfit(f"{shown(name)} is not the name of a light", remedy)
+    return name or None
+
+
 BROKER_ADDRESS: Final = Kind("an IP address in quotes", _broker_address)
 INTERFACE_PATTERNS: Final = Kind("a list of interface names in quotes", _interface_patterns)
+LED_NAME: Final = Kind('the name of a light in quotes, or "" for none', _led_name)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS
+from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS, LED_NAME
 from operations.configuration import (
     CHOICE,
     LOG_KEYS,
@@ -237,8 +237,28 @@ KEYS: Final[tuple[Key, ...]] = (
         OPTIONAL_PATH,
         "",
         "A program that is run with the word working, safe or failed when a visit to a medium begins and ends, with "
-        'MEDIUM_NUMBER and MEDIUM_SENTENCE in its environment: for a sound, a light or a window. "" for none.',
-        example='"/usr/local/bin/census-medium-light"',
+        'MEDIUM_NUMBER and MEDIUM_SENTENCE in its environment: for a sound, or whatever the site has. "" for none.',
+        example='"/usr/local/bin/census-medium-sound"',
+    ),
+    Key(
+        "usb",
+        "notify_group",
+        TEXT,
+        "",
+        "Members of this group may see on their desktop what becomes of a medium (`edge-agent notify`, started with "
+        'their session). The daemon\'s user must be in it, too. "" for nobody.',
+        maximum=32,
+        example='"census-submit"',
+    ),
+    Key(
+        "usb",
+        "led",
+        LED_NAME,
+        "",
+        "A light of this machine, by its name below /sys/class/leds: it blinks slowly while a medium is worked on, is "
+        "on when all may be removed, and blinks fast when a visit failed. It takes a udev rule and a drop-in of the "
+        'service; both are among the examples. "" for none.',
+        example='"input3::scrolllock"',
     ),
     Key(
         "storage",

@@ -29,7 +29,7 @@ _TAKE_OUT: Final = {True: "Unmount the stick", False: "Take the stick out"}
 
 _device_option = click.option(
     "--device",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, resolve_path=True),
     help="The stick's partition, such as /dev/sdb1, not mounted: lsblk shows it. As root.",
 )
 _out_option = click.option(

@@ -31,6 +31,7 @@ _COMMANDS = {
     "status": "status",
     "queue": "queue",
     "media": "media",
+    "notify": "notify",
     "doctor": "doctor",
     "enrol": "enrol",
     "sample-configuration": "sample_configuration",

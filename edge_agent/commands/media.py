@@ -42,7 +42,7 @@ def list_command(context: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(visits)
     else:
-        _print_visits(visits)
+        _print_visits(visits, "no medium has been plugged in since the daemon started")
 
 
 @command.command("show")
@@ -64,12 +64,12 @@ def show_command(context: click.Context, visit: str, as_json: bool) -> None:
 @click.option("--watch", is_flag=True, help="Show it live, until Ctrl-C.")
 @click.pass_context
 def status_command(context: click.Context, watch: bool) -> None:
-    """Show the media that are in place now, and how far their visits are."""
+    """Show the media that are in place, or were a minute ago, and how far their visits are."""
     while True:
-        visits = [one for one in _visits(context) if one["present"]]
+        visits = [one for one in _visits(context) if one["shown"]]
         if watch:
             click.clear()
-        _print_visits(visits)
+        _print_visits(visits, "no medium is in place; edge-agent media list shows earlier ones")
         if not watch:
             return
         time.sleep(_WATCH_INTERVAL_SECONDS)
@@ -147,9 +147,9 @@ def _visits(context: click.Context) -> list[dict[str, Any]]:
     return visits
 
 
-def _print_visits(visits: list[dict[str, Any]]) -> None:
+def _print_visits(visits: list[dict[str, Any]], empty: str) -> None:
     if not visits:
-        print_line("no medium has been plugged in since the daemon started")
+        print_line(empty)
         return
     rows = [
         [one["visit"][:8], _time(one["began_at"]), one["node"], one["number"] or "", _counted(one), one["sentence"]]

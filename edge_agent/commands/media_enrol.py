@@ -36,7 +36,7 @@ from sync_protocol.medium import MEDIUM_FOLDER, read_medium_certificate, read_me
 _NO_FILE_SYSTEM: Final = 2
 """Exit status of blkid."""
 
-_DEVICE: Final = click.Path(path_type=Path)
+_DEVICE: Final = click.Path(path_type=Path, resolve_path=True)
 
 Result = TypeVar("Result")
 

@@ -237,6 +237,14 @@ class StoreTransaction(Protocol):
         """Remember a number."""
         ...
 
+    def left_on(self, medium: bytes) -> bytes | None:
+        """Return what was noted of a medium when it was last left in order."""
+        ...
+
+    def note_left_on(self, medium: bytes, digest: bytes | None) -> None:
+        """Note what this device leaves on a medium; None: nothing that could be relied on."""
+        ...
+
     def oldest_open_at(self) -> int | None:
         """Return when the oldest own envelope that has no receipt was accepted."""
         ...

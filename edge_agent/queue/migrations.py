@@ -102,6 +102,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX envelope_open ON envelope (own DESC, number)
         WHERE status IS NULL AND data IS NOT NULL AND rests_since IS NULL;
     """,
+    """
+    -- What this device left on a medium, as a digest of its files' names: a copy of the medium has others.
+    CREATE TABLE medium (
+        name BLOB PRIMARY KEY,
+        left_there BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

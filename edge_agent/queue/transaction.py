@@ -328,6 +328,15 @@ class QueueTransaction:
     def put_number(self, name: str, value: int) -> None:
         self._connection.execute("INSERT OR REPLACE INTO remembered VALUES (?, ?)", (name, value))
 
+    def left_on(self, medium: bytes) -> bytes | None:
+        row = self._connection.execute("SELECT left_there FROM medium WHERE name = ?", (medium,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def note_left_on(self, medium: bytes, digest: bytes | None) -> None:
+        self._connection.execute("DELETE FROM medium WHERE name = ?", (medium,))
+        if digest is not None:
+            self._connection.execute("INSERT INTO medium VALUES (?, ?)", (medium, digest))
+
     def oldest_open_at(self) -> int | None:
         row = self._connection.execute(
             f"SELECT received_at FROM envelope WHERE {_OPEN} AND own = 1 ORDER BY own DESC, number LIMIT 1"

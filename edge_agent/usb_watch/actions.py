@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
+from edge_agent.engine import custody
 from edge_agent.engine.custody import ChainPlace
+from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.links import Link
-from edge_agent.engine.media import Enrolled, LeftAlone
+from edge_agent.engine.media import Enrolled, LeftAlone, judge_medium
+from edge_agent.engine.store import StoreTransaction
 from edge_agent.usb_watch.volume import BundleFile, Listing
 
 Result = TypeVar("Result")
@@ -26,10 +29,44 @@ class Identify(Action[bytes | None]):
 
 
 @dataclass(frozen=True)
-class Judge(Action["Verdict"]):
+class Question(Action[Result]):
+    """Something to be asked of the queue, or noted there, in a transaction of its own."""
+
+    def answer(self, transaction: StoreTransaction, device: DeviceIdentity) -> Result:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Judge(Question["Verdict"]):
     """Judge by the authority's word whether it is one of ours."""
 
     identity: bytes
+
+    def answer(self, transaction: StoreTransaction, device: DeviceIdentity) -> Verdict:
+        return judge_medium(self.identity, transaction, device)
+
+
+@dataclass(frozen=True)
+class RecallLeft(Question[bytes | None]):
+    """Ask what this device noted of a medium when it last left it in order, and forget it until it does so again."""
+
+    medium: bytes
+
+    def answer(self, transaction: StoreTransaction, device: DeviceIdentity) -> bytes | None:
+        noted = transaction.left_on(self.medium)
+        transaction.note_left_on(self.medium, None)
+        return noted
+
+
+@dataclass(frozen=True)
+class NoteLeft(Question[None]):
+    """Note what this device leaves on a medium."""
+
+    medium: bytes
+    digest: bytes
+
+    def answer(self, transaction: StoreTransaction, device: DeviceIdentity) -> None:
+        transaction.note_left_on(self.medium, self.digest)
 
 
 @dataclass(frozen=True)
@@ -90,10 +127,13 @@ class AwaitReceipts(Action[None]):
 
 
 @dataclass(frozen=True)
-class FindReleased(Action[frozenset[bytes]]):
+class FindReleased(Question[frozenset[bytes]]):
     """Ask which of these envelopes need not lie on a medium any more (`custody.released`)."""
 
     places: Sequence[ChainPlace]
+
+    def answer(self, transaction: StoreTransaction, device: DeviceIdentity) -> frozenset[bytes]:
+        return custody.released(self.places, transaction)
 
 
 @dataclass(frozen=True)
@@ -172,6 +212,8 @@ class Progress:
     envelopes_read: int = 0
     damaged: list[BundleFile] = field(default_factory=list)
     foreign_names: int = 0
+    is_as_left: bool | None = None
+    """Whether this device finds of its own what it left there last; None where that is not known."""
     files_written: int = 0
     bytes_written: int = 0
     envelopes_written: int = 0

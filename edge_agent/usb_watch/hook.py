@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from edge_agent.usb_watch.media_watch import MediumState
-from edge_agent.usb_watch.mounting import MountRefused
+from edge_agent.usb_watch.media_watch import MediumState, Turn
 from edge_agent.usb_watch.sentences import Sentence
+from edge_agent.usb_watch.signs import word_for
 from operations.journal import get_logger
 
 log = get_logger()
@@ -22,14 +22,17 @@ _TIMEOUT_SECONDS: Final = 60
 
 
 class Hook:
-    """See the module; `tell` is called on the event loop, once for each word."""
+    """See the module, and `signs.Sign`; the command is run once for each word."""
 
     def __init__(self, command: Path, sentence: Sentence) -> None:
         self._command = command
         self._sentence = sentence
         self._running: set[asyncio.Task[None]] = set()
 
-    def tell(self, state: MediumState) -> None:
+    def tell(self, turn: Turn, state: MediumState) -> None:
+        """See `Sign`."""
+        if turn not in (Turn.BEGAN, Turn.ENDED):
+            return
         task = asyncio.get_running_loop().create_task(self._run(state))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -42,7 +45,7 @@ class Hook:
         }
         try:
             process = await asyncio.create_subprocess_exec(
-                str(self._command), word_for(state), env=environment, stdin=asyncio.subprocess.DEVNULL
+                str(self._command), word_for(state).value, env=environment, stdin=asyncio.subprocess.DEVNULL
             )
         except OSError as error:
             log.warning("hook_failed", hook=str(self._command), problem=error.strerror or str(error))
@@ -56,11 +59,3 @@ class Hook:
         else:
             if status:
                 log.warning("hook_failed", hook=str(self._command), problem=f"it ended with {status}")
-
-
-def word_for(state: MediumState) -> str:
-    """Return the word that the command gets."""
-    if state.outcome is None:
-        return "working"
-    is_safe = not isinstance(state.outcome, MountRefused) and state.outcome.ending.is_safe
-    return "safe" if is_safe else "failed"

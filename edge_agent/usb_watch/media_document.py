@@ -24,6 +24,7 @@ def _record(state: MediumState, sentence: str) -> dict[str, Any]:
         "visit": state.nonce,
         "node": state.node,
         "present": state.is_present,
+        "shown": state.is_shown,
         "began_at": state.began_at,
         "ended_at": state.ended_at,
         "stage": None if state.stage is None else state.stage.value,
@@ -34,6 +35,7 @@ def _record(state: MediumState, sentence: str) -> dict[str, Any]:
         "sentence": sentence,
         "detail": "",
         **({} if progress is None else counts(progress)),
+        "as_left": None if progress is None else progress.is_as_left,
         "damaged_files": [] if progress is None else [f"{file.device}/{file.name}" for file in progress.damaged],
     }
     if isinstance(outcome, MountRefused):

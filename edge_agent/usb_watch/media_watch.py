@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -26,6 +27,9 @@ _REMEMBERED_MAX: Final = 20
 """Visits that are over and still shown."""
 
 _TELL_INTERVAL_SECONDS: Final = 5.0
+
+_SHOWN_SECONDS: Final = 60.0
+"""After a medium is gone: a good visit ends with the drive switched off, so that it is gone before it is taken out."""
 
 _RETRY_SECONDS: Final = 3600.0
 """Between two tries to find a way of mounting: on a battery, a machine that has none is not asked more often."""
@@ -53,11 +57,23 @@ class MediumState:
     outcome: Outcome | MountRefused | None = None
     ended_at: int | None = None
     is_present: bool = True
+    is_shown: bool = True
+    """As long as it is in place, and a while longer: whoever has to read that it is safe to remove needs time."""
+
+
+class Turn(Enum):
+    """What people may want to be told of."""
+
+    BEGAN = "began"
+    STAGE = "stage"
+    ENDED = "ended"
+    OUT = "out"
+    """The medium is gone: taken out, or switched off after its visit. While the visit goes on, its end comes later."""
 
 
 class MediaWatch:
     """See the module. `surroundings` are those of visits to folders; `nonce` draws 16 hex digits; `clock` gives
-    microseconds since 1970. `on_turn` hears of a visit that begins, and of its end.
+    microseconds since 1970. `on_turn` hears of every turn that a visit takes, and what it is then.
     """
 
     def __init__(
@@ -68,7 +84,7 @@ class MediaWatch:
         nonce: Callable[[], str],
         clock: Callable[[], int],
         on_change: Callable[[], None] = lambda: None,
-        on_turn: Callable[[MediumState], None] = lambda _state: None,
+        on_turn: Callable[[Turn, MediumState], None] = lambda _turn, _state: None,
     ) -> None:
         self._surroundings = surroundings
         self._make_watch = make_watch
@@ -118,7 +134,7 @@ class MediaWatch:
 
     def _begin(self, device: BlockDevice, visitor: Visitor) -> None:
         state = self._states[visitor.nonce] = MediumState(visitor.nonce, device.node, self._clock())
-        self._on_turn(state)
+        self._on_turn(Turn.BEGAN, state)
         for nonce in list(self._states)[:-_REMEMBERED_MAX]:
             if self._states[nonce].outcome is not None:
                 del self._states[nonce]
@@ -134,9 +150,21 @@ class MediaWatch:
     def _removed(self, node: str) -> None:
         for nonce, state in self._states.items():
             if state.node == node:
-                self._states[nonce] = replace(state, is_present=False)
+                self._is_out(nonce)
         log.info("medium_removed", node=node)
         self._on_change()
+
+    def _is_out(self, nonce: str) -> None:
+        state = self._states[nonce]
+        if state.is_present:
+            self._states[nonce] = replace(state, is_present=False)
+            self._on_turn(Turn.OUT, self._states[nonce])
+            asyncio.get_running_loop().call_later(_SHOWN_SECONDS, self._show_no_longer, nonce)
+
+    def _show_no_longer(self, nonce: str) -> None:
+        if nonce in self._states:
+            self._states[nonce] = replace(self._states[nonce], is_shown=False)
+            self._on_change()
 
     async def _visit(
         self,
@@ -154,6 +182,8 @@ class MediaWatch:
             nonlocal told_at
             began_stage = self._states[visitor.nonce].stage is not stage
             self._change(visitor, stage=stage, progress=progress)
+            if began_stage:
+                self._on_turn(Turn.STAGE, self._states[visitor.nonce])
             now = asyncio.get_running_loop().time()
             if began_stage or now - told_at >= _TELL_INTERVAL_SECONDS:
                 told_at = now
@@ -166,13 +196,14 @@ class MediaWatch:
             outcome = Outcome(Ending.INTERRUPTED, None, Progress(), str(error))
         number = outcome.medium.number if isinstance(outcome, Outcome) and outcome.medium is not None else None
         self._change(visitor, stage=None, outcome=outcome, number=number, ended_at=self._clock())
-        self._on_turn(self._states[visitor.nonce])
+        self._on_turn(Turn.ENDED, self._states[visitor.nonce])
         tell_outcome(device, outcome)
 
     async def _visit_by_hand(self, device: BlockDevice, visitor: Visitor) -> None:
         await self._visit(self._surroundings, device, visitor, None)
         # A folder does not come and go: it was there for the visit.
-        self._change(visitor, is_present=False)
+        self._is_out(visitor.nonce)
+        self._on_change()
 
     def _change(self, visitor: Visitor, **changes: object) -> None:
         self._states[visitor.nonce] = replace(self._states[visitor.nonce], **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names
@@ -207,6 +238,8 @@ def tell_outcome(device: BlockDevice, outcome: Outcome | MountRefused) -> None:
         "detail": outcome.detail,
         **counts(outcome.progress),
     }
+    if outcome.progress.is_as_left is False:
+        log.warning("medium_not_as_left", node=device.node, medium=fields["medium"], number=fields["number"])
     match outcome.ending:
         case Ending.SAFE | Ending.FULL | Ending.READ_ONLY:
             log.info("medium_safe", **fields)

@@ -77,10 +77,11 @@ class SystemMounting:
     retry_pauses_seconds: tuple[float, ...] = (0.1, 0.4, 1.5)
     pause: Callable[[float], object] = time.sleep
     sysfs: Path = mount_table.SYSFS
+    process_status: Path = Path("/proc/self/status")
 
     def why_unavailable(self) -> str | None:
         """See `Mounting`."""
-        found = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        found = re.search(r"^CapEff:\s*([0-9a-f]+)$", self.process_status.read_text(), re.MULTILINE)
         if found is None or not int(found[1], 16) & (1 << _CAP_SYS_ADMIN):
             return "mount(2) needs the capability CAP_SYS_ADMIN"
         return None

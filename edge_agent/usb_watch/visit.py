@@ -11,6 +11,7 @@ was yielded. Nothing that a visit says or forgets can lose an envelope: a medium
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,11 +33,13 @@ from edge_agent.usb_watch.actions import (
     ListFiles,
     MountAgain,
     NextBundle,
+    NoteLeft,
     OpenLink,
     Outcome,
     PowerOff,
     Progress,
     Read,
+    RecallLeft,
     Remove,
     Settle,
     Stage,
@@ -50,7 +53,7 @@ from edge_agent.usb_watch.actions import (
     Write,
     do,
 )
-from edge_agent.usb_watch.volume import BundleFile, FaultKind, Volume, VolumeFault
+from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, Volume, VolumeFault
 from sync_protocol.bundle import FrameType, count_envelopes, read_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.errors import ProtocolError
@@ -63,6 +66,15 @@ _NUMBER_MAX: Final = 99_999
 
 ENVELOPES_MAX: Final = 200_000
 """Envelopes that a visit keeps in mind, some 80 MB: ten districts' month. A stick made to fill our memory has more."""
+
+
+READ_BYTES_MAX: Final = 4 << 30
+"""Read in one visit: a fifth of what a whole nation's census has, and some minutes."""
+
+_FAILURES_MAX: Final = 20
+"""Files that cannot be read, before the medium is given up: each may take half a minute of the kernel's patience."""
+
+_TOO_MUCH: Final = "there is more on it than is looked at in one visit"
 
 
 def visit(visitor: Visitor) -> Steps[Outcome]:
@@ -84,6 +96,7 @@ _ENDINGS: Final = {
     FaultKind.FULL: Ending.UNREADABLE,
     FaultKind.READ_ONLY: Ending.UNREADABLE,
     FaultKind.UNREADABLE: Ending.UNREADABLE,
+    FaultKind.ODD: Ending.UNREADABLE,
 }
 """For faults where none is expected: a full or read-only medium is met where it is written to, and nowhere else."""
 
@@ -101,6 +114,8 @@ class _Visit:
         self._own: list[_OwnFile] = []
         self._found: set[bytes] = set()
         self._written: list[tuple[BundleFile, bytes]] = []
+        self._own_names: set[str] | None = None
+        """Those of this device's complete files there; None when there is too much to know."""
         self._is_mounted = True
         self.medium: Enrolled | None = None
         self.progress = Progress()
@@ -112,22 +127,35 @@ class _Visit:
             yield from self._unmount()
             return Ending.READ
         identity = yield from do(Identify())
-        verdict: Verdict = LeftAlone.UNKNOWN
-        if identity is not None:
-            verdict = yield from do(Judge(identity))
+        verdict = yield from self._judge(identity)
         if isinstance(verdict, LeftAlone):
-            self.detail = verdict.value
-            yield from self._unmount()
-            return Ending.LEFT_ALONE
+            return (yield from self._leave_alone(verdict))
         self.medium = verdict
         yield from self._read(verdict.medium)
         if self._found:
             yield from self._tell(Stage.WAITING)
             yield from do(AwaitReceipts(frozenset(self._found)))
+        # Meanwhile the word may have come that it was called in, by a link or from the medium itself.
+        verdict = yield from self._judge(identity)
+        if isinstance(verdict, LeftAlone):
+            return (yield from self._leave_alone(verdict))
         ending = yield from self._leave(verdict.medium)
         yield from self._check()
+        if self._own_names is not None:
+            yield from do(NoteLeft(verdict.medium, _digest_of(self._own_names)))
         yield from do(PowerOff())
         return ending
+
+    def _judge(self, identity: bytes | None) -> Steps[Verdict]:
+        if identity is None:
+            return LeftAlone.UNKNOWN
+        verdict: Verdict = yield from do(Judge(identity))
+        return verdict
+
+    def _leave_alone(self, why: LeftAlone) -> Steps[Ending]:
+        self.detail = why.value
+        yield from self._unmount()
+        return Ending.LEFT_ALONE
 
     def give_up(self) -> Steps[None]:
         """Leave nothing behind: neither a link nor a mount."""
@@ -145,23 +173,43 @@ class _Visit:
         self.progress.files_found = len(listing.files)
         self.progress.foreign_names = listing.foreign
         if not listing.is_whole:
-            self.detail = "there is more on it than is looked at in one visit"
+            self.detail = _TOO_MUCH
+        if self._visitor.leaves:
+            yield from self._recognise(medium, listing)
         yield from self._tell(Stage.READING)
         key = yield from self._open_link(medium_reading(f"{self._visitor.link_key}-reading", medium))
+        bytes_read = failures = 0
         for file in listing.files:
             try:
                 data = yield from do(Read(file))
             except VolumeFault as fault:
-                if fault.kind is not FaultKind.UNREADABLE:
+                failures += fault.kind is FaultKind.UNREADABLE
+                if fault.kind not in (FaultKind.UNREADABLE, FaultKind.ODD) or failures > _FAILURES_MAX:
                     raise
                 self.progress.damaged.append(file)
                 continue
+            bytes_read += len(data)
             yield from self._take(key, file, data)
+            if bytes_read > READ_BYTES_MAX:
+                self.detail = _TOO_MUCH
+                break
         yield from self._close_link()
         if self._visitor.leaves:
             # What was being written when the medium was pulled out is written anew.
             for part in listing.parts:
                 yield from self._remove(part)
+
+    def _recognise(self, medium: bytes, listing: Listing) -> Steps[None]:
+        """Tell a copy of the medium, or an older state of it, by what is there of our own: every visit's names differ.
+
+        Nothing follows from it but a word to people: what lies there is read in any case.
+        """
+        noted = yield from do(RecallLeft(medium))
+        if not listing.is_whole:
+            return
+        self._own_names = {file.name for file in listing.files if file.device == self._visitor.device}
+        if noted is not None:
+            self.progress.is_as_left = noted == _digest_of(self._own_names)
 
     def _take(self, key: str, file: BundleFile, data: bytes) -> Steps[None]:
         places, is_intact = _places_in(data)
@@ -217,6 +265,8 @@ class _Visit:
             yield from do(Remove(f"{name}.PART"))
             return fault.kind
         self._written.append((file, sha256(bundle.data).digest()))
+        if self._own_names is not None:
+            self._own_names.add(name)
         self.progress.files_written += 1
         self.progress.bytes_written += len(bundle.data)
         self.progress.envelopes_written += count_envelopes(bundle.data)
@@ -240,6 +290,8 @@ class _Visit:
             if fault.kind is not FaultKind.READ_ONLY:
                 raise
             return
+        if self._own_names is not None:
+            self._own_names.discard(name)
         self.progress.files_removed += 1
 
     # Checking.
@@ -297,6 +349,10 @@ def perform(action: Action[Any], volume: Volume) -> Any:
         case Sync():
             return volume.sync()
     raise TypeError(f"a visit asked for {type(action).__name__}, which nobody does")
+
+
+def _digest_of(names: Iterable[str]) -> bytes:
+    return sha256("\n".join(sorted(names)).encode()).digest()
 
 
 def _places_in(data: bytes) -> tuple[tuple[ChainPlace, ...], bool]:

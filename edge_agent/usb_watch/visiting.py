@@ -11,9 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from edge_agent.engine.custody import released
 from edge_agent.engine.identity import DeviceIdentity
-from edge_agent.engine.media import judge_medium, news_of_medium
+from edge_agent.engine.media import news_of_medium
 from edge_agent.engine.ports import LinkHost, QueueDesk
 from edge_agent.engine.store import EnvelopeStanding, StoreFault, StoreTransaction
 from edge_agent.usb_watch import actions as steps
@@ -123,9 +122,10 @@ class Visiting:
     async def _do(self, action: steps.Action[Any]) -> Any:
         match action:
             case steps.Judge(identity):
-                return await self._judge(identity)
-            case steps.FindReleased(places):
-                return await self._ask(lambda queue: released(places, queue))
+                await self._learn_of(identity)
+                return await self._ask(lambda queue: action.answer(queue, self._surroundings.identity))
+            case steps.Question():
+                return await self._ask(lambda queue: action.answer(queue, self._surroundings.identity))
             case steps.ListFiles():
                 listing: Listing = await self._on_thread(lambda: self._on_volume(action))
                 self._following = dict(pairwise(listing.files))
@@ -204,12 +204,10 @@ class Visiting:
         if self._outlet.is_closed:
             raise VisitInterrupted("the queue cannot record what comes and goes")
 
-    async def _judge(self, identity: bytes) -> steps.Verdict:
-        device = self._surroundings.identity
-        news = await self._ask(lambda queue: news_of_medium(identity, queue, device))
+    async def _learn_of(self, identity: bytes) -> None:
+        news = await self._ask(lambda queue: news_of_medium(identity, queue, self._surroundings.identity))
         for one in news:
             await self._surroundings.queue.learn(one)
-        return await self._ask(lambda queue: judge_medium(identity, queue, device))
 
     async def _ask(self, question: Callable[[StoreTransaction], Result]) -> Result:
         return await self._surroundings.queue.ask(question)

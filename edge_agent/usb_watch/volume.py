@@ -27,8 +27,8 @@ from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX, MEDIUM_IDENTITY_BYTES_
 from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER
 
 _DEVICE_FOLDER: Final = re.compile(r"[0-9a-f]{32}")
-_BUNDLE_FILE: Final = re.compile(r"[0-9a-f]{16}-[0-9]{5}\.CNS")
 _PART: Final = ".PART"
+_BUNDLE_FILE: Final = re.compile(r"[0-9a-f]{16}-[0-9]{5}\.CNS(\.PART)?")
 
 ENTRIES_MAX: Final = 50_000
 """Names looked at in one visit: a district's month is a few thousand files."""
@@ -44,6 +44,8 @@ class FaultKind(Enum):
     FULL = "full"
     READ_ONLY = "read-only"
     UNREADABLE = "unreadable"
+    ODD = "odd"
+    """What has the name of a bundle is none, or may not be opened; the medium itself did not fail."""
 
 
 class VolumeFault(Exception):
@@ -89,33 +91,34 @@ class Volume:
             return self._read(folder, MEDIUM_FILE, MEDIUM_IDENTITY_BYTES_MAX)
 
     def listing(self) -> Listing:
-        """List the bundles of all devices, in the order of their names."""
-        files: list[BundleFile] = []
-        parts: list[str] = []
-        foreign = 0
+        """List the bundles of all devices in the order of their names, this device's own first: if there is more than a
+        visit can look at, these matter most.
+        """
         left = ENTRIES_MAX
+        foreign = 0
         with _faults(), self._folders(MEDIUM_FOLDER) as census:
+            # One's own is looked for by its name: among names without end it may be the last.
+            folders = {self._device: self._names_in(self._device, left)}
+            left -= len(folders[self._device])
             names = [] if census is None else self._calls.names(census, left)
             left -= len(names)
-            devices = sorted(name for name in names if _DEVICE_FOLDER.fullmatch(name))
+            devices = {name for name in names if _DEVICE_FOLDER.fullmatch(name)}
             foreign += len(names) - len(devices) - names.count(MEDIUM_FILE)
-            for device in devices:
-                found = self._names_in(device, left)
-                left -= len(found)
-                bundles = sorted(name for name in found if _BUNDLE_FILE.fullmatch(name))
-                files += [BundleFile(device, name) for name in bundles]
-                unfinished = [name for name in found if _BUNDLE_FILE.fullmatch(name.removesuffix(_PART))]
-                if device == self._device:
-                    parts += sorted(set(unfinished) - set(bundles))
-                foreign += len(found) - len(unfinished)
-        return Listing(tuple(files), tuple(parts), foreign, is_whole=left > 0)
+            for device in sorted(devices - {self._device}):
+                folders[device] = self._names_in(device, left)
+                left -= len(folders[device])
+        ours = {device: sorted(filter(_BUNDLE_FILE.fullmatch, found)) for device, found in folders.items()}
+        foreign += sum(len(folders[device]) - len(names) for device, names in ours.items())
+        files = [(device, name) for device, names in ours.items() for name in names if not name.endswith(_PART)]
+        parts = [name for name in ours[self._device] if name.endswith(_PART)]
+        return Listing(tuple(BundleFile(*file) for file in files), tuple(parts), foreign, is_whole=left > 0)
 
     def read(self, file: BundleFile) -> bytes:
-        """Return a file's bytes; raises VolumeFault (unreadable) for what is no plain file of a bundle's size."""
+        """Return a file's bytes; raises VolumeFault (odd) for what is no plain file of a bundle's size."""
         with _faults(), self._folders(MEDIUM_FOLDER, file.device) as folder:
             data = None if folder is None else self._read(folder, file.name, MEDIUM_BUNDLE_BYTES_MAX)
         if data is None:
-            raise VolumeFault(FaultKind.UNREADABLE, f"{file.device}/{file.name} is no file that could be a bundle")
+            raise VolumeFault(FaultKind.ODD, f"{file.device}/{file.name} is no file that could be a bundle")
         return data
 
     def write(self, name: str, data: bytes) -> BundleFile:

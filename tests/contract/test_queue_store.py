@@ -401,6 +401,19 @@ def test_numbers_are_replaced(store: QueueStore) -> None:
 # Files.
 
 
+def test_what_was_left_on_a_medium_is_noted_for_each_and_can_be_taken_back(store: QueueStore) -> None:
+    with store.transaction() as transaction:
+        assert transaction.left_on(MEDIUM) is None
+        transaction.note_left_on(MEDIUM, b"one")
+        transaction.note_left_on(b"o" * 16, b"other")
+        transaction.note_left_on(MEDIUM, b"two")
+    with store.transaction() as transaction:
+        assert (transaction.left_on(MEDIUM), transaction.left_on(b"o" * 16)) == (b"two", b"other")
+        transaction.note_left_on(MEDIUM, None)
+    with store.transaction() as transaction:
+        assert (transaction.left_on(MEDIUM), transaction.left_on(b"o" * 16)) == (None, b"other")
+
+
 def test_the_connection_is_as_durable_as_promised(store: QueueStore) -> None:
     asked = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum")
     assert [store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked] == ["wal", 2, 1, 1]

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.commands.examination.service import service_account, service_process
+from edge_agent.configuration import load_configuration
 from edge_agent.queue.store import QUEUE_FILE_NAME
 from sync_protocol.records import encode_record
 from tests.integration.edge_fixtures import authority, broker, device, lonely_device
@@ -164,6 +166,17 @@ def test_the_doctor_finds_a_damaged_queue_and_says_how_to_save_it(lonely_device:
     (found,) = (one for one in device.document("doctor")["findings"] if one["check"] == "queue")
     assert found["verdict"] == "problem"
     assert "do not start the daemon" in found["remedy"]
+
+
+def test_the_doctor_knows_the_daemons_process_and_whom_it_runs_as(lonely_device: EdgeDevice) -> None:
+    configuration = load_configuration(lonely_device.configuration)
+    assert service_process(configuration) is None
+    lonely_device.start()
+    assert service_process(configuration) == lonely_device.process.pid
+    account = service_account(configuration)
+    assert account is not None and account.user_id == os.geteuid()
+    assert lonely_device.document("doctor")["problems"] == 0
+    assert [verdict for verdict, _ in findings(lonely_device, "media")] == ["ok"]
 
 
 def test_commands_work_without_a_daemon_from_the_queue_itself(lonely_device: EdgeDevice) -> None:

@@ -20,7 +20,7 @@ from edge_agent.engine.store import StoreFault
 from edge_agent.usb_watch import media_watch
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.media_document import media_document
-from edge_agent.usb_watch.media_watch import MediaWatch
+from edge_agent.usb_watch.media_watch import MediaWatch, MediumState, Turn
 from edge_agent.usb_watch.mounting import (
     Cleared,
     Mounted,
@@ -99,6 +99,8 @@ class Scene:
     drives: FolderDrives
     plugs: Plugs
     running: asyncio.Task[None]
+    turns: list[tuple[str, Turn, str]]
+    """Of each turn that was told: which visit, and what it was doing then, or how it had ended."""
 
     def plug(self, folder: Path) -> None:
         self.plugs.added(BlockDevice(str(folder), str(folder), "vfat", 1 << 30, is_write_protected=False))
@@ -138,14 +140,26 @@ async def scene(folder: Path, *ways: Mounting) -> AsyncIterator[Scene]:
             return made[0]
 
         nonces = iter(range(1, 1000))
-        watch = MediaWatch(surroundings, make, nonce=lambda: f"{next(nonces):016x}", clock=lambda: device.now)
+        turns: list[tuple[str, Turn, str]] = []
+
+        def turned(turn: Turn, state: MediumState) -> None:
+            (record,) = media_document([state], sentences_in("en"))
+            turns.append((str(int(state.nonce, 16)), turn, str(record["ending"] or record["stage"] or "mounting")))
+
+        watch = MediaWatch(
+            surroundings,
+            make,
+            nonce=lambda: f"{next(nonces):016x}",
+            clock=lambda: device.now,
+            on_turn=turned,
+        )
         running = asyncio.create_task(watch.run([*ways, drives]))
         while not made and not running.done():
             await asyncio.sleep(0.01)
         if running.done():
             running.result()
         try:
-            yield Scene(one, watch, drives, made[0], running)
+            yield Scene(one, watch, drives, made[0], running, turns)
         finally:
             running.cancel()
             with suppress(asyncio.CancelledError):
@@ -251,6 +265,7 @@ def test_a_medium_that_vanishes_while_it_is_visited_is_told_and_the_next_visit_c
             at.drives.gate.set()
             (visit,) = await at.ended(1)
             assert visit["ending"] == "gone" and not visit["present"] and not at.drives.in_place
+            assert visit["shown"], "somebody may be looking for it"
             shutil.move(away, red)
             at.plug(red)
             assert (await at.ended(2))[1]["envelopes_written"] == 3
@@ -269,6 +284,32 @@ def test_what_is_accepted_during_a_visit_leaves_with_it_or_waits_and_the_queue_g
             assert visit["envelopes_written"] == 4
             await at.one.runner.accept([(b"later".ljust(32), questionnaire(instance_id="uuid:later"))])
             assert at.one.instances() == 5
+
+    run(scenario())
+
+
+def test_every_turn_of_a_visit_is_told_once(folder: Path) -> None:
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            await at.fill(1)
+            red = stick(folder, "red")
+            at.plug(red)
+            await at.ended(1)
+            at.plugs.removed(str(red))
+            at.plugs.removed(str(red))
+            assert at.turns == [
+                ("1", Turn.BEGAN, "mounting"),
+                ("1", Turn.STAGE, "reading"),
+                ("1", Turn.STAGE, "writing"),
+                ("1", Turn.STAGE, "checking"),
+                ("1", Turn.ENDED, "safe"),
+                ("1", Turn.OUT, "safe"),
+            ]
+            at.watch.visit_folder(red, leaves=False)
+            await at.ended(2)
+            while at.turns[-1][1] is not Turn.OUT:
+                await asyncio.sleep(0.01)
+            assert [turn for visit, turn, _ in at.turns if visit == "2"][-2:] == [Turn.ENDED, Turn.OUT]
 
     run(scenario())
 
@@ -372,5 +413,24 @@ def test_a_visit_whose_last_file_could_not_be_recorded_is_not_called_safe(
             monkeypatch.undo()
             at.plug(red)
             assert (await at.ended(3))[-1]["ending"] == "safe"
+
+    run(scenario())
+
+
+def test_what_came_of_a_visit_is_shown_for_a_while_after_the_drive_was_switched_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_watch, "_SHOWN_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            red = stick(folder, "red")
+            at.plug(red)
+            assert (await at.ended())[0]["shown"]
+            at.plugs.removed(str(red))
+            (visit,) = await at.ended()
+            assert (visit["present"], visit["shown"], visit["ending"]) == (False, True, "safe")
+            while (await at.ended())[0]["shown"]:
+                await asyncio.sleep(0.01)
 
     run(scenario())

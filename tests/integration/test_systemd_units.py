@@ -31,6 +31,7 @@ UNITS = [
     "census-broker-reload.service",
     "census-center.target",
 ]
+USER_UNITS = ["edge-agent-notify.service"]
 # A polkit rule is a program, and says its reasons as programs do.
 COMMENTED_FILES = sorted(path for path in UNITS_FOLDER.rglob("*") if path.is_file() and path.suffix != ".rules")
 EXPOSURE_MAX = 2.0
@@ -72,10 +73,13 @@ def _unit(installed: Path, name: str) -> Path:
 def test_installing_puts_every_file_where_systemd_looks_and_leaves_no_placeholder(installed: Path) -> None:
     files = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     expected = {f"usr/lib/systemd/system/{name}" for name in UNITS}
+    expected |= {f"usr/lib/systemd/user/{name}" for name in USER_UNITS}
     expected |= {
         f"usr/lib/{kind}.d/census-{part}.conf" for kind in ("sysusers", "tmpfiles") for part in ("edge", "center")
     }
-    expected |= {f"usr/share/doc/census-sync/{name}.md" for name in ("README", "installation", "operating")}
+    expected |= {
+        f"usr/share/doc/census-sync/{name}.md" for name in ("README", "installation", "operating", "usb-cable")
+    }
     assert expected <= files
     assert any(name.startswith("usr/share/doc/census-sync/examples/") for name in files)
     for name in files:
@@ -92,6 +96,24 @@ def test_installing_puts_every_file_where_systemd_looks_and_leaves_no_placeholde
 def test_systemd_accepts_the_unit_without_a_word(installed: Path, name: str) -> None:
     finished = _run(
         "systemd-analyze", "verify", "--man=no", "--recursive-errors=no", _unit(installed, name), check=False
+    )
+    assert finished.stderr + finished.stdout == ""
+    assert finished.returncode == 0
+
+
+@needs_analyze
+@pytest.mark.parametrize("name", USER_UNITS)
+def test_a_users_systemd_accepts_the_unit_without_a_word(installed: Path, tmp_path: Path, name: str) -> None:
+    runtime_directory = tmp_path / "runtime"
+    runtime_directory.mkdir(mode=0o700)
+    words = ["systemd-analyze", "verify", "--user", "--man=no", "--recursive-errors=no"]
+    finished = subprocess.run(
+        [*words, str(installed / "usr/lib/systemd/user" / name)],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(runtime_directory)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert finished.stderr + finished.stdout == ""
     assert finished.returncode == 0
@@ -128,6 +150,7 @@ def test_every_directive_has_its_reason_above_it(path: Path) -> None:
 
 def test_every_unit_is_tested_here() -> None:
     assert {path.name for path in UNITS_FOLDER.iterdir() if path.is_file()} == set(UNITS)
+    assert {path.name for path in (UNITS_FOLDER / "user").iterdir()} == set(USER_UNITS)
 
 
 @needs_analyze
@@ -148,6 +171,31 @@ def test_systemd_accepts_the_example_as_a_drop_in_of_its_unit(installed: Path, p
             "systemd-analyze", "verify", "--man=no", "--recursive-errors=no", _unit(installed, name), check=False
         )
         assert finished.stderr + finished.stdout == ""
+
+
+@needs_analyze
+@pytest.mark.parametrize("path", sorted(EXAMPLES_FOLDER.glob("*.service")), ids=lambda path: path.name)
+def test_systemd_accepts_the_example_of_a_unit(installed: Path, path: Path) -> None:
+    programs = installed.parent / "programs"
+    for script in EXAMPLES_FOLDER.glob("*.sh"):
+        shutil.copy(script, programs)
+        (programs / script.name).chmod(0o755)
+    unit = installed / path.name
+    unit.write_text(path.read_text().replace("/usr/local/sbin/", f"{programs}/"))
+    finished = _run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit, check=False)
+    assert finished.stderr + finished.stdout == ""
+
+
+@pytest.mark.skipif(shutil.which("desktop-file-validate") is None, reason="desktop-file-utils is not installed")
+@pytest.mark.parametrize("path", sorted(EXAMPLES_FOLDER.glob("*.desktop")), ids=lambda path: path.name)
+def test_desktops_accept_the_example(path: Path) -> None:
+    assert _run("desktop-file-validate", path).stdout == ""
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("path", sorted(EXAMPLES_FOLDER.glob("*.sh")), ids=lambda path: path.name)
+def test_shell_examples_have_none_of_the_usual_mistakes(path: Path) -> None:
+    assert _run("shellcheck", "--severity=style", path).stdout == ""
 
 
 @pytest.mark.skipif(shutil.which("visudo") is None, reason="sudo is not installed")

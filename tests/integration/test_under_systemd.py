@@ -21,6 +21,8 @@ pytestmark = [
 SERVICES = ["census-broker", "census-consumer", "census-receipts", "edge-agent"]
 CENTER = "central-broker --passphrase-file /etc/census-center/passphrase"
 
+_STANDING_IN = "/sys/class/net/lo"
+
 _SET_UP_CENTER = f"""
 set -e
 (umask 077; head -c 24 /dev/urandom | base64 > /etc/census-center/passphrase)
@@ -187,3 +189,36 @@ def test_the_watch_over_usb_hears_udev_and_reaches_udisks_within_the_limits_of_t
     assert any(
         line.split()[1:3] == ["15", str(process)] for line in machine.shell("cat /proc/net/netlink").splitlines()
     )
+
+
+def test_people_are_told_of_media_within_the_limits_of_the_unit(machine: SystemdMachine) -> None:
+    """No kernel of a test machine has a light: another folder of sysfs that is a link stands in its place."""
+    machine.shell(
+        f"""
+        set -e
+        # Of a container's own sysfs every part is read-only; a machine's is not.
+        for place in /sys /sys/class /sys/devices; do mount -o remount,bind,rw $place; done
+        examples=/usr/local/share/doc/census-sync/examples
+        sed 's|/sys/class/leds/.*|{_STANDING_IN}|' $examples/edge-agent-led.conf \\
+            > /etc/systemd/system/edge-agent.service.d/led.conf
+        sed -i 's/^#\\?notify_group = .*/notify_group = "census-submit"/; s/^#\\?led = .*/led = "no-such-light"/' \\
+            /etc/edge-agent/edge-agent.toml
+        systemctl daemon-reload
+        systemctl restart edge-agent
+        """
+    )
+    machine.wait_for("test -S /run/edge-agent/notices.sock")
+    process = machine.main_process("edge-agent")
+    mounts = [line.split() for line in machine.shell(f"cat /proc/{process}/mountinfo").splitlines()]
+    real = machine.shell(f"realpath {_STANDING_IN}").strip()
+    options = {words[4]: words[5].split(",") for words in mounts}
+    assert "rw" in options[real] and "ro" in options["/sys/devices"], options
+    listen = "python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"/run/edge-agent/notices.sock\")'"
+    machine.shell(listen, user="enumerator")
+    assert "Permission denied" in machine.try_shell(listen, user="looker").stderr
+    told = machine.shell(f"journalctl --unit=edge-agent _PID={process} CENSUS_EVENT=led_failed --output=cat")
+    assert "no-such-light" in told and len(told.splitlines()) == 1
+    findings = json.loads(machine.try_shell("edge-agent doctor --json").stdout)["findings"]
+    found = {one["found"]: one["verdict"] for one in findings if one["check"] == "media"}
+    assert found["there is no light no-such-light (usb.led)"] == "problem"
+    assert found["desktops of the group census-submit are told (edge-agent notify)"] == "ok"

@@ -29,6 +29,7 @@ class Authority:
 
     keys: Keys
     issued: dict[bytes, Statement] = field(default_factory=dict)
+    media: dict[bytes, Statement] = field(default_factory=dict)
     provisioned: dict[bytes, list[Statement]] = field(default_factory=dict)
     """The keys that a device was given when it was enrolled."""
     secrets: list[RecipientSecret] = field(default_factory=list)
@@ -93,19 +94,25 @@ class Authority:
         )
         return self.issued[device]
 
-    def medium_identity(self, medium: bytes, number: str) -> bytes:
-        """Return the identity file of a medium that the authority has enrolled."""
-        certificate = certify_medium(
+    def certify_medium(self, medium: bytes, number: str, standing: Standing = Standing.ACTIVE) -> Statement:
+        """Certify a medium, or say anew how it stands."""
+        before = self.media.get(medium)
+        serial = DELEGATED_SERIAL_MAX + 1 if before is None else before.serial + 1
+        self.media[medium] = certify_medium(
             self.issuer,
             medium=medium,
             number=number,
             holder="an employee",
-            standing=Standing.ACTIVE,
+            standing=standing,
             issued_at=1,
             expires_at=0,
-            serial=DELEGATED_SERIAL_MAX + 1,
+            serial=serial,
         )
-        return write_medium_identity(self._key_statements[:1], certificate)
+        return self.media[medium]
+
+    def medium_identity(self, medium: bytes, number: str) -> bytes:
+        """Return the identity file of a medium that the authority has enrolled."""
+        return write_medium_identity(self._key_statements[:1], self.certify_medium(medium, number))
 
     def certificate(self, device: bytes) -> DeviceCertificate:
         return read_device_certificate(self.issued[device])

@@ -17,10 +17,11 @@ from central_broker.receipt_publisher import PublisherSettings, ReceiptPublisher
 from central_broker.retry import retry_held
 from central_broker.statement_flood import statement_bundle
 from central_broker.stopping import Stop
-from central_broker.storage.contract import Batch, BatchResult, CertifiedDevice, StorageUnavailable
+from central_broker.storage.contract import Batch, BatchResult, CertifiedDevice, CertifiedMedium, StorageUnavailable
 from sync_protocol import topics
 from sync_protocol.identity import Role, Standing, device_name, read_device_certificate
 from sync_protocol.keys import Signer
+from sync_protocol.medium import read_medium_certificate
 from sync_protocol.statement import KEY_CERTIFICATE, Statement
 from tests.simulator.authority import Authority
 from tests.simulator.broker import Broker
@@ -201,7 +202,8 @@ class Center:
         if version != self._flooded:
             self._flooded = version
             keys = self.authority.key_statements()
-            self.broker.publish_down(topics.STATEMENTS, statement_bundle(keys, self.database.storage.devices()))
+            storage = self.database.storage
+            self.broker.publish_down(topics.STATEMENTS, statement_bundle(keys, storage.devices(), storage.media()))
 
     def _broker_is_up(self) -> None:
         """Retained messages are gone: what all shall know is told anew; receipts come when heads ask for them."""
@@ -222,6 +224,15 @@ class Center:
         )
         self.look_for_wants()
         return certificate
+
+    def give_medium_standing(self, medium: bytes, number: str, standing: Standing) -> None:
+        """Say anew how a medium stands, and let the database know."""
+        self._store_medium(self.authority.certify_medium(medium, number, standing))
+        self.look_for_wants()
+
+    def _store_medium(self, certificate: Statement) -> None:
+        known = CertifiedMedium(read_medium_certificate(certificate), certificate.data)
+        self.database.inner.store_media([known], self.database.clock)
 
     def allow_form(self, form: str) -> None:
         self.database.inner.allow_form(form)
@@ -255,6 +266,8 @@ class Center:
             self.database.inner.store_devices(
                 [CertifiedDevice(read_device_certificate(certificate), certificate.data)], self.database.clock
             )
+        for certificate in self.authority.media.values():
+            self._store_medium(certificate)
         self.restart_publisher()
         self.broker.crash(down_for=MINUTE)
         return True

@@ -72,6 +72,8 @@ class Fault(StrEnum):
     STICK_PULLED = "stick pulled while it was written"
     STICK_TWIN = "stick swapped for a copy of itself"
     STICK_LOST = "stick lost"
+    STICK_CALLED_IN = "stick called in by the center, and still passed around"
+    STICK_REINSTATED = "stick good again after it was called in"
     STICK_FULL = "stick full"
     STICK_READ_ONLY = "stick read-only"
     STICK_FAILING = "stick fails at some call"

@@ -304,6 +304,8 @@ class Life:
             self._sometime(random, stick.name, "twin", lambda: self.world.twin_stick(stick, copied))
         if random.random() < self.mix.sticks_lost:
             self._sometime(random, stick.name, "lost", lambda: self._lose(stick))
+        if random.random() < self.mix.sticks_called_in:
+            self._sometime(random, "operator", "calls in", lambda: self._call_in(stick, deeds))
 
     def _stop_at_somebody(self, stick: Stick, random: Random) -> None:
         residents = [one for one in self.world.residents.values() if not one.device.is_gone]
@@ -317,6 +319,18 @@ class Life:
         else:
             lasts, pulled = 20 * MINUTE, False
         self._after(lasts, stick.name, "taken out", lambda: visit.end(pulled=pulled))
+
+    def _call_in(self, stick: Stick, random: Random) -> None:
+        if self.world.database.is_down:
+            return
+        self.world.give_stick_standing(stick, random.choice((Standing.LOST, Standing.REVOKED, Standing.RETURNED)))
+        if random.random() < 0.5:
+            delay = int(random.random() * 3 * DAY)
+            self._after(delay, "operator", "gives back", lambda: self._give_back(stick))
+
+    def _give_back(self, stick: Stick) -> None:
+        if not self.world.database.is_down:
+            self.world.give_stick_standing(stick, Standing.ACTIVE)
 
     def _lose(self, stick: Stick) -> None:
         if stick.visit is None:

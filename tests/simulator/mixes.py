@@ -89,6 +89,7 @@ class Mix:
     """How often devices state their heads when nothing changes, microseconds."""
     lossy_disks: bool
     """Whether the devices' disks forget at a power cut whatever was not synced."""
+    sticks_called_in: float
 
 
 def draw_mix(random: Random) -> Mix:
@@ -170,4 +171,6 @@ def draw_mix(random: Random) -> Mix:
         meetings=when(Group.MESH, 0.2, 0.8),
         head_interval=random.choice((HOUR, 6 * HOUR)),
         lossy_disks=Group.POWER in groups and random.random() < 0.1,
+        # Drawn last, so that older seeds keep the rest of their lives.
+        sticks_called_in=when(Group.OPERATOR, 0.05, 0.15) if Group.STICKS in groups else 0.0,
     )

@@ -10,6 +10,7 @@ I4  A sync mark is a time at which the database committed that very envelope: at
 I5  Same place, other content: both are kept, and it is told: at the end.
 I6  Once nothing fails any more, everything drains: at the end.
 I7  Every fault was reached in every state that matters: over many seeds (`faults.Faults.states`).
+I8  Nothing is left on a medium of which the device knows that it was called in: at every file (`sticks.Visit`).
 What must balance in the end is in `balance`.
 """
 
@@ -28,7 +29,7 @@ Place = tuple[bytes, int, int]
 
 
 class Violation(AssertionError):
-    """The promise was broken; `invariant` is I1 to I6."""
+    """The promise was broken; `invariant` is I1 to I6, or I8."""
 
     def __init__(self, invariant: str, what: str) -> None:
         super().__init__(f"{invariant}: {what}")

@@ -62,6 +62,7 @@ CALM: Final = Mix(
     meetings=0,
     head_interval=HOUR,
     lossy_disks=False,
+    sticks_called_in=0,
 )
 """Two tablets for five days, and nothing ever fails."""
 

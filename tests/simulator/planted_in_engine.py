@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from edge_agent.engine import arrival, custody, receipts, sessions
+from edge_agent.engine import arrival, custody, media, receipts, sessions
 from edge_agent.engine.effects import Effect
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.pacing import Pacing
@@ -204,6 +204,14 @@ ENGINE_BUGS: Final = (
         in_place_of(custody, "released", lambda _: lambda places, _queue: frozenset(one.id for one in places)),
         60,
         {"sticks": 1, "trips": 1.0, "laptops": 1, "linked": 0.2, "tablets": 3, "queue_rollbacks": 0.3, "images": 0.5},
+    ),
+    Bug(
+        "stick believed about itself",
+        "a device writes to a stick that it knows to be called in, because the stick says that it is good",
+        ("I8",),
+        in_place_of(media, "certificate_in_force", lambda real: lambda own, _known, trust: real(own, None, trust)),
+        20,
+        {"sticks": 1, "trips": 1.0, "laptops": 1, "linked": 1.0, "tablets": 3, "sticks_called_in": 0.5},
     ),
     Bug(
         "rest without end",

@@ -145,6 +145,12 @@ class Story:
     def swaps_stick_for_its_copy(self, stick: str) -> None:
         self.world.twin_stick(self.world.sticks[stick], self._sticks[stick])
 
+    def calls_in_stick(self, stick: str) -> None:
+        self.world.give_stick_standing(self._stick(stick), Standing.LOST)
+
+    def gives_stick_back(self, stick: str) -> None:
+        self.world.give_stick_standing(self._stick(stick), Standing.ACTIVE)
+
     def loses_stick(self, stick: str) -> None:
         self.world.faults.note(stick, Fault.STICK_LOST)
         self.world.sticks[stick].put_back()

@@ -11,8 +11,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from edge_agent.engine import custody
-from edge_agent.engine.media import judge_medium
 from edge_agent.engine.store import StoreFault
 from edge_agent.usb_watch import actions as steps
 from edge_agent.usb_watch.actions import Bundle, Ending, Outcome, VisitInterrupted, Visitor
@@ -21,12 +19,15 @@ from edge_agent.usb_watch.volume import FaultKind, Volume, VolumeFault
 from sync_protocol.bundle import FrameType, read_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.errors import ProtocolError
+from sync_protocol.identity import Standing
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
-from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER
+from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER, read_medium_certificate
+from sync_protocol.statement import MEDIUM_CERTIFICATE, parse_statement
 from tests.simulator.clockwork import MINUTE, SECOND, Appointment, Clockwork
 from tests.simulator.device import Device
 from tests.simulator.faults import Fault, Faults
-from tests.simulator.oracle import Oracle
+from tests.simulator.keys import seed_of
+from tests.simulator.oracle import Oracle, Violation
 from tests.support.memory_medium import File, MemoryMedium, Names
 
 _ROOT: Final = Path("/medium")
@@ -224,10 +225,8 @@ class Visit:
                 return self._write(name, data)
             case steps.Remove(name):
                 return self.stick.remove(lambda: self._volume.remove(name))
-            case steps.Judge(identity):
-                return self.device.ask(lambda queue: judge_medium(identity, queue, self.device.identity))
-            case steps.FindReleased(places):
-                return self.device.ask(lambda queue: custody.released(places, queue))
+            case steps.Question():
+                return self.device.ask(lambda queue: action.answer(queue, self.device.identity))
             case steps.Unmount():
                 return self.stick.medium.unmount()
             case steps.MountAgain():
@@ -247,9 +246,17 @@ class Visit:
             self.stick.tear(file.device, name, self._random)
         return file
 
+    def _check_standing(self) -> None:
+        """Nothing is left on a medium of which this device knows that it was called in (I8)."""
+        known = self.device.ask(lambda queue: queue.statement(MEDIUM_CERTIFICATE, seed_of(self.stick.name)[:16]))
+        if known is not None and read_medium_certificate(parse_statement(known)).standing is not Standing.ACTIVE:
+            raise Violation("I8", f"{self.device.name} writes to {self.stick.name}, which was called in")
+
     def _tell_engine(self, action: steps.Action[Any]) -> Any:
         match action:
             case steps.OpenLink(link):
+                if link.bundles_in_flight_max:
+                    self._check_standing()
                 self._sends.clear()
                 self.device.link_up(link, self)
             case steps.Arrive(key, data):

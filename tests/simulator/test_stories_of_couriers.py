@@ -283,3 +283,46 @@ def test_a_relay_is_relieved_although_it_has_nothing_that_follows_what_it_brough
         assert story.told("Bolat", "custody_ended") == 1
         assert story.carried("Bolat") == []
         story.ends_well()
+
+
+def test_a_stick_that_was_called_in_is_left_alone_by_whoever_heard_of_it_until_it_is_good_again() -> None:
+    with Story() as story:
+        story.enrols("Aigul")
+        story.enrols("Laptop", laptop=True)
+        story.carries("red stick", "Laptop")
+        story.calls_in_stick("red stick")
+        story.opens_vpn("Laptop")
+        story.passes(hours=1)
+        story.carries("blue stick", "Laptop", "Aigul")
+        story.fills("Aigul", 2)
+        story.carries("red stick", "Aigul", "Laptop")
+        story.database_has(0)
+        story.gives_stick_back("red stick")
+        story.passes(hours=1)
+        story.carries("blue stick", "Laptop", "Aigul")
+        story.carries("red stick", "Aigul", "Laptop")
+        story.database_has(2)
+        story.ends_well()
+
+
+def test_a_stick_that_brings_the_word_that_it_was_called_in_is_not_written_to() -> None:
+    with Story() as story:
+        story.enrols("Aigul")
+        story.enrols("Bolat")
+        story.enrols("Laptop", laptop=True)
+        story.fills("Bolat", 1)
+        story.carries("red stick", "Bolat")
+        copy = story.world.sticks["red stick"].copy()
+        story.calls_in_stick("red stick")
+        story.opens_vpn("Laptop")
+        story.passes(hours=1)
+        story.carries("blue stick", "Laptop")
+        # Somebody copies what is on the blue stick onto the red one.
+        blue = story.world.sticks["blue stick"].copy()
+        laptop = {path: file for path, file in blue.items() if len(path) > 1 and "MEDIUM.CNS" not in path}
+        story.world.sticks["red stick"].put_back({**copy, **laptop})
+        story.fills("Aigul", 2)
+        story.carries("red stick", "Aigul")
+        assert story.told("Aigul", "statement_taken") > 0
+        assert story.world.sticks["red stick"].files == len([path for path in {**copy, **laptop} if len(path) == 3])
+        story.ends_well()

@@ -344,6 +344,12 @@ class World:
         self.faults.note(stick.name, Fault.STICK_TWIN)
         stick.put_back(files)
 
+    def give_stick_standing(self, stick: Stick, standing: Standing) -> None:
+        """Say at the center how a stick stands. Whoever holds it need not know."""
+        self.tell("operator", f"{stick.name} is {standing.name.lower()} now", {})
+        self.faults.note(stick.name, Fault.STICK_REINSTATED if standing is Standing.ACTIVE else Fault.STICK_CALLED_IN)
+        self.center.give_medium_standing(seed_of(stick.name)[:16], stick.name, standing)
+
     # The states that a fault may find a device in (I7).
 
     def states(self, resident: Resident) -> list[str]:

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_agent.engine.custody import released
 from edge_agent.engine.effects import Effect, Send
 from edge_agent.engine.events import BundleArrived, Event, LinkDown, LinkUp, Settled
 from edge_agent.engine.identity import DeviceIdentity
-from edge_agent.engine.media import judge_medium
 from edge_agent.usb_watch import actions as steps
 from edge_agent.usb_watch.actions import Outcome, Visitor
 from edge_agent.usb_watch.visit import perform, visit
@@ -104,16 +102,13 @@ class Walk:
 
     def _do(self, action: steps.Action[Any]) -> Any:
         match action:
-            case steps.Judge(identity):
+            case steps.Question():
                 with self._store.transaction() as transaction:
-                    return judge_medium(identity, transaction, self._identity)
+                    return action.answer(transaction, self._identity)
             case steps.Write(_, data):
                 file = perform(action, self._volume)
                 self.written.append(data)
                 return file
-            case steps.FindReleased(places):
-                with self._store.transaction() as transaction:
-                    return released(places, transaction)
             case steps.AwaitReceipts():
                 return self.waiting()
             case steps.Unmount():

@@ -148,6 +148,10 @@ class MemoryMedium:
         mode = stat.S_IFDIR if file.is_folder else stat.S_IFREG
         return os.stat_result((mode, 0, 7, 1, 0, 0, len(file.data), 0, 0, 0))
 
+    def opened_path(self, descriptor: int) -> Names:
+        """Return what is open there."""
+        return self._opened[descriptor].path
+
     def read(self, descriptor: int, size: int) -> bytes:
         self._call(f"read {self._opened[descriptor].path[-1]}")
         return self._opened[descriptor].file.data[:size]

@@ -16,7 +16,7 @@ from edge_agent.configuration import (
     parse_configuration,
     sample_configuration,
 )
-from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS
+from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS, LED_NAME
 from edge_agent.configuration_schema import KEYS, TABLE
 from operations.configuration import Kind, Required
 from tests.support.configuration_tables import assert_table_makes
@@ -55,7 +55,11 @@ def test_the_sample_loads_and_shows_every_default_as_it_is() -> None:
 
 
 def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() -> None:
-    own_types: dict[Kind, set[object]] = {BROKER_ADDRESS: {str}, INTERFACE_PATTERNS: {tuple[str, ...]}}
+    own_types: dict[Kind, set[object]] = {
+        BROKER_ADDRESS: {str},
+        INTERFACE_PATTERNS: {tuple[str, ...]},
+        LED_NAME: {str | None},
+    }
     assert_table_makes(typing.get_type_hints(Configuration), TABLE, own_types)
 
 
@@ -118,6 +122,8 @@ style = "jurnal"
         (MINIMAL + '[vpn]\ninterfaces = ["*"]\n', 4, "vpn.interfaces", "every interface", "name the VPN"),
         (MINIMAL + '[vpn]\ninterfaces = ["[!x]*"]\n', 4, "vpn.interfaces", "every interface", "name the VPN"),
         (MINIMAL + '[vpn]\ninterfaces = ["wireguard-tunnel"]\n', 4, "vpn.interfaces", "fits no", "ip link"),
+        (MINIMAL + '[usb]\nled = "/sys/class/leds/x"\n', 4, "usb.led", "not the name of a light", "ls /sys/class/leds"),
+        (MINIMAL + '[usb]\nled = ".."\n', 4, "usb.led", "not the name of a light", "ls /sys/class/leds"),
         (MINIMAL + '[device]\nstate_directory = "x"\n', 4, "device.state_directory", "not an absolute", "begin it"),
         (MINIMAL + '[device]\nstate_directory = "/a/../b"\n', 4, "device.state_directory", "..", "that is meant"),
         (MINIMAL + '[log]\nlevel = "inf"\n', 4, "log.level", "not one of the words", "did you mean 'info'?"),

@@ -14,10 +14,11 @@ from edge_agent.engine.media import Enrolled, LeftAlone
 from edge_agent.usb_watch import hook as hook_module
 from edge_agent.usb_watch import sentences
 from edge_agent.usb_watch.actions import Ending, Outcome, Progress, Stage
-from edge_agent.usb_watch.hook import Hook, word_for
-from edge_agent.usb_watch.media_watch import MediumState
+from edge_agent.usb_watch.hook import Hook
+from edge_agent.usb_watch.media_watch import MediumState, Turn
 from edge_agent.usb_watch.mounting import MountRefusal, MountRefused
 from edge_agent.usb_watch.sentences import DO_NOT_REMOVE, LANGUAGES, MOUNTING, sentences_in
+from edge_agent.usb_watch.signs import word_for
 
 CATALOGS = Path(sentences.__file__).parents[1] / "locale"
 SAID = [MOUNTING, DO_NOT_REMOVE] + [one.value for kind in (Stage, Ending, LeftAlone, MountRefusal) for one in kind]
@@ -73,8 +74,8 @@ def test_a_visit_is_told_in_one_sentence(language: str, one: MediumState, senten
         (state(MountRefused(MountRefusal.DAMAGED, "")), "failed"),
     ],
 )
-def test_the_hook_gets_one_of_three_words(one: MediumState, word: str) -> None:
-    assert word_for(one) == word
+def test_a_visit_is_told_by_one_of_three_words(one: MediumState, word: str) -> None:
+    assert word_for(one).value == word
 
 
 def script(folder: Path, text: str) -> Path:
@@ -86,7 +87,7 @@ def script(folder: Path, text: str) -> Path:
 
 def tell(command: Path, one: MediumState, until: Callable[[], bool]) -> None:
     async def main() -> None:
-        Hook(command, sentences_in("ru")).tell(one)
+        Hook(command, sentences_in("ru")).tell(Turn.ENDED, one)
         async with asyncio.timeout(20):
             while not until():
                 await asyncio.sleep(0.01)
@@ -100,6 +101,27 @@ def test_the_hook_is_run_with_the_word_and_the_sentence(tmp_path: Path) -> None:
     text = f'echo "$1|$MEDIUM_NUMBER|$MEDIUM_NODE|$MEDIUM_SENTENCE" > {passing}; mv {passing} {told}'
     tell(script(tmp_path, text), ended(Ending.SAFE), told.exists)
     assert told.read_text() == "safe|0017|/dev/sdb1|можно вынимать\n"
+
+
+def test_the_hook_is_run_once_for_each_word(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+
+    async def main() -> None:
+        hook = Hook(script(tmp_path, f'echo "$1" >> {told}'), sentences_in("en"))
+        for turn, one in (
+            (Turn.BEGAN, state()),
+            (Turn.STAGE, state(stage=Stage.READING)),
+            (Turn.STAGE, state(stage=Stage.WRITING)),
+            (Turn.OUT, state()),
+            (Turn.ENDED, ended(Ending.GONE)),
+        ):
+            hook.tell(turn, one)
+        async with asyncio.timeout(20):
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert sorted(told.read_text().split()) == ["failed", "working"]
 
 
 @pytest.mark.parametrize(

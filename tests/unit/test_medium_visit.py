@@ -1,21 +1,25 @@
 """Visits to media: what is read, left, tidied up and said, on media that are good, full, read-only, hostile."""
 
+import errno
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from edge_agent.usb_watch import visit as visit_module
+from edge_agent.usb_watch import volume as volume_module
 from edge_agent.usb_watch.actions import Ending, MountAgain, PowerOff, Unmount
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Role, Standing
 from sync_protocol.keys import SigningKey
-from sync_protocol.medium import MEDIUM_FOLDER, certify_medium
+from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER, certify_medium
+from sync_protocol.statement import RECEIPT
 from tests.support.center import seed
-from tests.support.device import NOW, Authority, Device, envelopes_in, memory_folder
+from tests.support.device import DAY, NOW, Authority, Device, envelopes_in, memory_folder
 from tests.support.district import District, carried, data_of, fill, foreign_receipt
 from tests.support.medium_visit import MEDIUM, Walk, enrolled_medium, ids_on
-from tests.support.memory_medium import File
+from tests.support.memory_medium import File, MemoryMedium
 
 AUTHORITY = Authority()
 
@@ -276,3 +280,186 @@ def test_a_medium_that_has_not_got_what_it_took_is_never_called_safe(tablet: Dev
     assert Walk(tablet, enrolled_medium(AUTHORITY)).visit(2).progress.envelopes_written == 3
     medium.forgets = None
     assert Walk(tablet, medium).visit(3).progress.envelopes_written == 3
+
+
+def seen_as_left(device: Device, medium: MemoryMedium, number: int) -> bool | None:
+    outcome = Walk(device, medium).visit(number)
+    assert outcome.ending is Ending.SAFE
+    return outcome.progress.is_as_left
+
+
+def test_a_medium_is_known_by_what_was_left_on_it_and_a_copy_or_an_older_state_is_told(tablet: Device) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None, "never met before"
+    assert seen_as_left(tablet, medium, 2) is True
+    copy = deepcopy(medium)
+    fill(tablet, 1)
+    assert seen_as_left(tablet, medium, 3) is True
+    assert seen_as_left(tablet, copy, 4) is False
+    assert ids_on(copy) == set(tablet.envelope_ids()), "it is served all the same"
+    assert seen_as_left(tablet, copy, 5) is True
+    assert seen_as_left(tablet, medium, 6) is False, "there are two of them"
+
+
+def test_what_receipts_had_taken_away_is_no_change_and_files_that_somebody_deleted_are(tablet: Device) -> None:
+    district = District(tablet)
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None
+    district.mailbox(tablet)
+    district.run()
+    district.publish(tablet.id)
+    assert seen_as_left(tablet, medium, 2) is True
+    fill(tablet, 1)
+    assert seen_as_left(tablet, medium, 3) is True
+    names = [path for path in medium.files if len(path) == 3]
+    assert names
+    for path in names:
+        del medium.files[path], medium.durable[path]
+    assert seen_as_left(tablet, medium, 4) is False
+
+
+def test_after_a_visit_that_was_cut_short_nothing_is_claimed(tablet: Device) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None
+    fill(tablet, 2)
+    medium.calls, medium.trouble_at = 0, 30
+    assert not Walk(tablet, medium).visit(2).ending.is_safe
+    medium.pull()
+    assert seen_as_left(tablet, medium, 3) is None
+    assert seen_as_left(tablet, medium, 4) is True
+
+
+def test_nothing_is_claimed_of_a_medium_that_has_more_than_is_looked_at(
+    tablet: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert seen_as_left(tablet, medium, 1) is None
+    monkeypatch.setattr(volume_module, "ENTRIES_MAX", 3)
+    assert seen_as_left(tablet, medium, 2) is None
+    monkeypatch.undo()
+    assert seen_as_left(tablet, medium, 3) is None
+
+
+def test_a_medium_that_has_no_end_is_read_up_to_a_bound_and_served_own_files_first(
+    tablet: Device, laptop: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(laptop, 8, 3000)
+    fill(tablet, 3)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    assert Walk(laptop, medium).visit(2).ending is Ending.SAFE
+    monkeypatch.setattr(visit_module, "READ_BYTES_MAX", 1000)
+    outcome = Walk(tablet, medium).visit(3)
+    assert (outcome.ending, outcome.progress.files_read) == (Ending.SAFE, 1)
+    assert "more on it" in outcome.detail
+    assert outcome.progress.envelopes_written == 0, "its own were found, and are not left again"
+
+
+def test_own_files_are_found_among_names_without_end(tablet: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tablet, 3)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    for number in range(100):
+        medium.files[MEDIUM_FOLDER, f"{number:032x}"] = File(is_folder=True)
+    monkeypatch.setattr(volume_module, "ENTRIES_MAX", 50)
+    outcome = Walk(tablet, medium).visit(2)
+    assert (outcome.ending, outcome.progress.envelopes_read, outcome.progress.envelopes_written) == (Ending.SAFE, 3, 0)
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_medium_that_is_called_in_while_it_is_visited_is_not_written_to(
+    tablet: Device, laptop: Device, by_link: bool
+) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    fill(laptop, 2)
+    lost = certify_medium(
+        AUTHORITY.issuer,
+        medium=MEDIUM,
+        number="17",
+        holder="Serik Omarov",
+        standing=Standing.LOST,
+        issued_at=NOW + 1,
+        expires_at=0,
+        serial=NOW + 1,
+    )
+    laptop.link_up()
+    if not by_link:
+        frames = [Frame(FrameType.STATEMENT, lost.data)]
+        (folder,) = [path for path in medium.files if len(path) == 2 and path[-1] != MEDIUM_FILE]
+        medium.files[*folder, f"{7:016x}-00000.CNS"] = File(write_bundle(frames))
+        medium.unmount()
+    before = dict(medium.durable)
+
+    def word_comes() -> None:
+        if by_link:
+            laptop.receive(lost)
+
+    outcome = Walk(laptop, medium, waiting=word_comes).visit(2)
+    assert (outcome.ending, outcome.detail) == (Ending.LEFT_ALONE, "it was called in")
+    assert outcome.progress.envelopes_read == 2 and carried(laptop) == 2, "what was read was taken over"
+    assert medium.durable == before
+
+
+@pytest.mark.parametrize(("bad", "ending"), [(20, Ending.SAFE), (21, Ending.UNREADABLE)])
+def test_a_medium_that_fails_file_after_file_is_given_up(tablet: Device, bad: int, ending: Ending) -> None:
+    medium = enrolled_medium(AUTHORITY)
+    medium.files[MEDIUM_FOLDER, "0" * 32] = File(is_folder=True)
+    names = [f"ff{number:014x}-00000.CNS" for number in range(bad)]
+    for name in names:
+        medium.files[MEDIUM_FOLDER, "0" * 32, name] = File(b"x")
+    read = medium.read
+
+    def failing(descriptor: int, size: int) -> bytes:
+        if medium.opened_path(descriptor)[-1] in names:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(descriptor, size)
+
+    medium.read = failing  # type: ignore[method-assign]  # a medium of which some places are worn
+    outcome = Walk(tablet, medium).visit(1)
+    assert (outcome.ending, len(outcome.progress.damaged)) == (ending, 20)
+
+
+def test_any_number_of_things_that_are_no_files_ends_no_visit(tablet: Device) -> None:
+    fill(tablet, 1)
+    medium = enrolled_medium(AUTHORITY)
+    medium.files[MEDIUM_FOLDER, "0" * 32] = File(is_folder=True)
+    for number in range(50):
+        medium.files[MEDIUM_FOLDER, "0" * 32, f"{number:016x}-00000.CNS"] = File(is_folder=True)
+    outcome = Walk(tablet, medium).visit(1)
+    assert (outcome.ending, len(outcome.progress.damaged)) == (Ending.SAFE, 50)
+
+
+def test_a_stick_with_month_old_receipts_takes_no_mark_back_and_carries_the_newest_on(
+    tablet: Device, laptop: Device
+) -> None:
+    district = District(tablet, laptop)
+    fill(tablet, 4)
+    medium, old = enrolled_medium(AUTHORITY), enrolled_medium(AUTHORITY, name=b"o" * 16)
+    district.mailbox(laptop)
+
+    def receipts_come() -> None:
+        district.run()
+        district.publish(tablet.id)
+
+    for number, stick in enumerate((medium, old)):
+        assert Walk(tablet, stick).visit(10 * number + 1).ending is Ending.SAFE
+        assert Walk(laptop, stick, receipts_come, step=district.step).visit(10 * number + 2).ending is Ending.SAFE
+        fill(tablet, 2)
+    district.census.back_up()
+    assert Walk(laptop, medium, receipts_come, step=district.step).visit(21).ending is Ending.SAFE
+    assert Walk(tablet, medium).visit(22).ending is Ending.SAFE
+    before = [tablet.rows("id, status, committed_at, data IS NULL", "own = 1")]
+    newest = tablet.stepper.ask(lambda queue: queue.statement(RECEIPT, tablet.id))
+    tablet.now += 30 * DAY
+    outcome = Walk(tablet, old).visit(23)
+    assert outcome.ending is Ending.SAFE
+    assert [tablet.rows("id, status, committed_at, data IS NULL", "own = 1")] == before
+    assert tablet.stepper.ask(lambda queue: queue.statement(RECEIPT, tablet.id)) == newest
+    assert newest is not None
+    assert any(newest in data for data in old.durable.values() if data), "whoever reads it next hears of the newest"

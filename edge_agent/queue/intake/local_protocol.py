@@ -49,6 +49,35 @@ def refusal(problem: str, remedy: str, *, again: bool = False) -> Answer:
     return {"ok": False, "problem": problem, "remedy": remedy, "again": again}
 
 
+def listening_socket(path: Path, group: str) -> socket.socket:
+    """Make a socket for its owner and the members of a group; raises OSError. What lies at the path is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Without giving others a turn: the umask is the whole process's.
+    before = os.umask(0o117)
+    try:
+        listening.bind(str(path))
+    except OSError:
+        listening.close()
+        raise
+    finally:
+        os.umask(before)
+    _hand_to_group(path, group)
+    return listening
+
+
+def _hand_to_group(path: Path, group: str) -> None:
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        remedy = f"create it (groupadd --system {group}), or correct the configuration"
+        log.warning("socket_group_missing", socket=str(path), group=group, remedy=remedy)
+    except PermissionError:
+        remedy = f"add the daemon's user to the group {group}"
+        log.warning("socket_group_denied", socket=str(path), group=group, remedy=remedy)
+
+
 class LocalServer:
     """Serves one socket with one handler; a client that misbehaves is cut off, others do not notice."""
 
@@ -60,11 +89,8 @@ class LocalServer:
 
     async def run(self) -> None:
         """Listen until cancelled; raises OSError when the socket cannot be made."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        listening = self._bind()
+        listening = listening_socket(self._path, self._group)
         try:
-            self._hand_to_group()
             server = await asyncio.start_unix_server(self._serve, sock=listening, limit=LINE_BYTES_MAX)
             try:
                 await asyncio.get_running_loop().create_future()
@@ -76,29 +102,6 @@ class LocalServer:
         finally:
             listening.close()
             self._path.unlink(missing_ok=True)
-
-    def _bind(self) -> socket.socket:
-        """Make the socket, for owner and group only, without giving others a turn: the umask is the whole process's."""
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o117)
-        try:
-            listening.bind(str(self._path))
-        except OSError:
-            listening.close()
-            raise
-        finally:
-            os.umask(before)
-        return listening
-
-    def _hand_to_group(self) -> None:
-        try:
-            os.chown(self._path, -1, grp.getgrnam(self._group).gr_gid)
-        except KeyError:
-            remedy = f"create it (groupadd --system {self._group}), or correct the configuration"
-            log.warning("socket_group_missing", socket=str(self._path), group=self._group, remedy=remedy)
-        except PermissionError:
-            remedy = f"add the daemon's user to the group {self._group}"
-            log.warning("socket_group_denied", socket=str(self._path), group=self._group, remedy=remedy)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
