@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,8 +16,9 @@ from edge_agent.engine.media import news_of_medium
 from edge_agent.engine.ports import LinkHost, QueueDesk
 from edge_agent.engine.store import EnvelopeStanding, StoreFault, StoreTransaction
 from edge_agent.usb_watch import actions as steps
-from edge_agent.usb_watch.actions import Bundle, Outcome, VisitInterrupted, Visitor
+from edge_agent.usb_watch.actions import Bundle, Ending, Outcome, VisitInterrupted, Visitor
 from edge_agent.usb_watch.block_device import BlockDevice
+from edge_agent.usb_watch.mount_table import device_number_of
 from edge_agent.usb_watch.mounting import Mounted, Mounting, MountRefusal, MountRefused, Unmounted, UnmountFailed
 from edge_agent.usb_watch.visit import perform, visit
 from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, Volume, VolumeFault
@@ -90,8 +91,12 @@ class Visiting:
     async def run(self, visitor: Visitor) -> Outcome | MountRefused:
         """Mount, visit, unmount. When cancelled, the medium is unmounted as soon as it lets go of the thread."""
         try:
+            number = device_number_of(self._device.node)
             refused = await self._mount(writable=True)
-            return refused if refused is not None else await self._walk(visitor)
+            if refused is not None:
+                return refused
+            outcome = await self._walk(visitor)
+            return outcome if device_number_of(self._device.node) == number else _of_one_that_is_gone(outcome)
         finally:
             if self._arriving is not None:
                 self._arriving.cancel()
@@ -267,3 +272,11 @@ class Visiting:
                 raise VolumeFault(FaultKind.UNREADABLE, "files on it were still open when it was released")
             case UnmountFailed(detail):
                 raise VolumeFault(FaultKind.UNREADABLE, detail)
+
+
+def _of_one_that_is_gone(outcome: Outcome) -> Outcome:
+    """A medium that is pulled out fails with EIO at first, and vfat takes a folder it cannot read for an empty one: so
+    it looks broken, or not enrolled, and nobody is to throw it away for that.
+    """
+    looks_otherwise = outcome.ending in (Ending.UNREADABLE, Ending.LEFT_ALONE)
+    return replace(outcome, ending=Ending.GONE) if looks_otherwise else outcome

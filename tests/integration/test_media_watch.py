@@ -17,7 +17,7 @@ from edge_agent.engine.effects import Effect
 from edge_agent.engine.events import BundleArrived, Event
 from edge_agent.engine.identity import DeviceIdentity
 from edge_agent.engine.store import StoreFault
-from edge_agent.usb_watch import media_watch
+from edge_agent.usb_watch import media_watch, visiting
 from edge_agent.usb_watch.block_device import BlockDevice
 from edge_agent.usb_watch.media_document import media_document
 from edge_agent.usb_watch.media_watch import MediaWatch, MediumState, Turn
@@ -269,6 +269,32 @@ def test_a_medium_that_vanishes_while_it_is_visited_is_told_and_the_next_visit_c
             shutil.move(away, red)
             at.plug(red)
             assert (await at.ended(2))[1]["envelopes_written"] == 3
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_pulled_out", [True, False])
+def test_a_medium_that_looks_empty_is_gone_when_its_device_is_and_not_enrolled_otherwise(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, is_pulled_out: bool
+) -> None:
+    async def scenario() -> None:
+        async with scene(folder) as at:
+            red = stick(folder, "red")
+            numbers = {str(red): (8, 1)}
+            monkeypatch.setattr(visiting, "device_number_of", numbers.get)
+            at.drives.gate.clear()
+            at.plug(red)
+            while not at.drives.in_place:
+                await asyncio.sleep(0.01)
+            # What vfat shows of a stick that is not there any more.
+            shutil.rmtree(red / MEDIUM_FOLDER)
+            if is_pulled_out:
+                numbers.clear()
+            at.drives.gate.set()
+            (visit,) = await at.ended(1)
+            assert (visit["ending"], visit["safe_to_remove"]) == (
+                ("gone", False) if is_pulled_out else ("left_alone", True)
+            )
 
     run(scenario())
 

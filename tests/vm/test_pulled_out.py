@@ -63,10 +63,8 @@ def test_a_stick_pulled_out_again_and_again_loses_nothing(scene: Scene, seed: in
         time.sleep(moments.uniform(0.1, 4))
         tablet.yank(stick)
         for visit in tablet.ended(visits):
-            # vfat takes a folder that cannot be read for an empty one: before its identity was read, a stick that is
-            # gone looks like one that is not enrolled.
-            assert visit["ending"] in ("gone", "unreadable", "vanished", "left_alone"), visit
-            assert not visit.get("files_written") or not visit["safe_to_remove"], visit
+            # Even where vfat shows empty folders and the kernel answers EIO, at first.
+            assert (visit["ending"] in ("gone", "vanished"), visit["safe_to_remove"]) == (True, False), visit
         found = bundles_on(stick.files())
         assert complete.items() <= found.items(), "what was complete stays"
         envelopes_on(stick, tablet.key)
