@@ -42,4 +42,4 @@ def test_what_may_not_be_opened_is_no_identity_and_a_damaged_bundle_and_no_fault
         assert volume.listing().files == (BUNDLE,)
         with pytest.raises(VolumeFault) as fault:
             volume.read(BUNDLE)
-        assert fault.value.kind is FaultKind.UNREADABLE
+        assert fault.value.kind is FaultKind.ODD
