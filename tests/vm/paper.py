@@ -16,15 +16,16 @@ from typing import Final
 from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.content import decode_content
 from sync_protocol.envelope import Envelope, parse_envelope
-from sync_protocol.identity import Role, Standing, device_name
+from sync_protocol.identity import Role, Standing, certify_key, device_name
 from sync_protocol.keys import VerifyingKey
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
 from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER, certify_medium, write_medium_identity
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from sync_protocol.records import EnrolmentRequest, decode_record
+from sync_protocol.statement import Usage
 from tests.support.certificates import TestAuthority
 from tests.support.edge_device import EdgeDevice
-from tests.support.protocol_examples import CENTER, ISSUER, RECEIPTS, TIME, key_certificate
+from tests.support.protocol_examples import CENTER, ISSUER, RECEIPTS, ROOT, TIME, key_certificate
 from tests.vm.stick import Content, Stick
 
 IDENTITY: Final = f"{MEDIUM_FOLDER}/{MEDIUM_FILE}"
@@ -47,6 +48,13 @@ def enrolled(number: str) -> Content:
         serial=TIME,
     )
     return {IDENTITY: write_medium_identity([key_certificate()], certificate)}
+
+
+def delegation_file(key: VerifyingKey) -> Content:
+    """Return the root's word that a device may enrol media, as another laptop leaves it on a stick."""
+    granted = certify_key(ROOT, public_key=key.public_bytes, usage=Usage.MEDIA, serial=1)
+    data = write_bundle([Frame(FrameType.STATEMENT, granted.data)])
+    return {f"{MEDIUM_FOLDER}/{LAPTOP_FOLDER}/{0:016x}-00000.CNS": data}
 
 
 def provisioning(folder: Path, name: str, role: Role = Role.TABLET) -> Path:

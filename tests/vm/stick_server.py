@@ -11,6 +11,7 @@ import socket
 import struct
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -41,6 +42,8 @@ class StickServer:
         self.fails_to_write = False
         self.true_size: int | None = None
         """Beyond this it forgets what it was given, and says that all is well: a stick sold as larger than it is."""
+        self.wraps_around = False
+        """Instead of forgetting it, it writes over what lies at its beginning; and reads from there."""
         self.forgotten_bytes = 0
         self._folder = tempfile.TemporaryDirectory(prefix="stick-")
         self.path = Path(self._folder.name, "socket")
@@ -102,13 +105,32 @@ class StickServer:
             error = errno.EIO if self.fails_to_write else self._write(offset, data)
         elif kind == _READ:
             error = errno.EIO if self.fails_to_read else 0
-            answer = b"" if error else os.pread(self._file.fileno(), length, offset)
+            answer = b"" if error else self._read(offset, length)
         elif kind != _FLUSH:
             error = errno.EINVAL
         stream.write(_ANSWER.pack(0x67446698, error, cookie) + answer)
         return True
 
+    def _read(self, offset: int, length: int) -> bytes:
+        if self.true_size is None or not self.wraps_around:
+            return os.pread(self._file.fileno(), length, offset)
+        return b"".join(os.pread(self._file.fileno(), size, place) for place, size in self._places(offset, length))
+
+    def _places(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield where a run of bytes really lies, and how much of it lies there."""
+        true_size = self.true_size or self._size
+        while length > 0:
+            place = offset % true_size
+            size = min(length, true_size - place)
+            yield place, size
+            offset, length = offset + size, length - size
+
     def _write(self, offset: int, data: bytes) -> int:
+        if self.wraps_around:
+            for place, size in self._places(offset, len(data)):
+                os.pwrite(self._file.fileno(), data[:size], place)
+                data = data[size:]
+            return 0
         kept = len(data) if self.true_size is None else max(0, min(len(data), self.true_size - offset))
         self.forgotten_bytes += len(data) - kept
         os.pwrite(self._file.fileno(), data[:kept], offset)
