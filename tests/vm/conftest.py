@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -82,7 +81,11 @@ _made_here = pytest.StashKey[Path]()
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder of the frozen machines, for all test processes: those of pytest-xdist inherit its name."""
     if FLEET_VARIABLE not in os.environ and _why_not() is None:
-        made = config.stash[_made_here] = Path(tempfile.mkdtemp(prefix="fleet-", dir=_image_folder()))
+        for left in _image_folder().glob("fleet-*"):
+            # A run that was killed could not take its own away.
+            if not Path("/proc", left.name.removeprefix("fleet-")).exists():
+                shutil.rmtree(left)
+        made = config.stash[_made_here] = _image_folder() / f"fleet-{os.getpid()}"
         os.environ[FLEET_VARIABLE] = str(made)
 
 
@@ -91,7 +94,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     made = config.stash.get(_made_here, None)
     if made is not None:
         del os.environ[FLEET_VARIABLE]
-        shutil.rmtree(made)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
