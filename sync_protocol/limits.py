@@ -56,3 +56,9 @@ DELEGATED_SERIAL_MAX: Final = (1 << 32) - 1
 
 JSON_DEPTH_MAX: Final = 64
 """A household questionnaire needs five levels; databases and parsers recurse on it."""
+
+MESH_PAYLOAD_BYTES_MAX: Final = BUNDLE_BYTES_MAX + 256
+"""One message between neighbours: a bundle and its number, with some room for what a later release says of it."""
+
+MESH_BUNDLES_UNANSWERED_MAX: Final = 2
+"""While one is written to disk the next is on its way; more would only fill the receiver's memory."""

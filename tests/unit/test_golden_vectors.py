@@ -20,6 +20,7 @@ from sync_protocol.head import parse_head
 from sync_protocol.identity import Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import RecipientPrivateKey, VerifyingKey
 from sync_protocol.medium import read_medium_certificate, read_medium_identity
+from sync_protocol.mesh import BundleMessage, Hello, MessageReader, PassedOver, Ping, Pong, Taken
 from sync_protocol.receipt import read_receipt
 from sync_protocol.records import EnrolmentRequest, Provisioning, check_request, decode_record
 from sync_protocol.statement import Statement, parse_statement
@@ -189,6 +190,29 @@ def _read_provisioning(data: bytes) -> Values:
     }
 
 
+def _read_mesh_messages(data: bytes) -> Values:
+    reader = MessageReader()
+    messages: list[Values] = []
+    for message in reader.feed(data):
+        match message:
+            case Hello(reaches_center, seconds, room_bytes):
+                fields = {"reaches_center": reaches_center, "last_contact_seconds": seconds, "room_bytes": room_bytes}
+                messages.append({"type": 1, **fields})
+            case BundleMessage(number, bundle):
+                messages.append({"type": 2, "number": number, "bundle_sha256": sha256(bundle).hexdigest()})
+            case Taken(number, recorded, declined):
+                ids = [one.hex() for one in declined]
+                messages.append({"type": 3, "number": number, "recorded": recorded, "declined": ids})
+            case Ping(asked):
+                messages.append({"type": 4, "data": asked.hex()})
+            case Pong(asked):
+                messages.append({"type": 5, "data": asked.hex()})
+            case PassedOver():
+                pass
+    assert reader.kept_bytes == 0
+    return {"messages": messages}
+
+
 READERS: dict[str, Callable[[bytes], Values]] = {
     "envelope": _read_envelope,
     "envelope_unopenable": _read_unopenable,
@@ -202,6 +226,7 @@ READERS: dict[str, Callable[[bytes], Values]] = {
     "medium_certificate": _read_medium_certificate,
     "medium_identity": _read_medium_identity,
     "bundle": _read_bundle,
+    "mesh_messages": _read_mesh_messages,
     "enrolment_request": _read_request,
     "provisioning": _read_provisioning,
 }

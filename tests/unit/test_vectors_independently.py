@@ -378,3 +378,38 @@ def test_provisioning_members() -> None:
     assert record["recipient_key"] == INDEX["recipient"]["name"]
     statements = [base64.b64decode(text, validate=True) for text in record["statements"]]
     assert [statement[5] for statement in statements] == [3, 3, 3, 4, 2, 2]
+
+
+# --- SPEC section 9 ---
+
+
+def _mesh_fields(kind: int, payload: bytes) -> Values:
+    if kind == 1:
+        assert len(payload) == 20
+        seconds = _number(payload[4:12])
+        return {
+            "reaches_center": payload[0] & 1 == 1,
+            "last_contact_seconds": None if seconds == (1 << 64) - 1 else seconds,
+            "room_bytes": _number(payload[12:20]),
+        }
+    if kind == 2:
+        return {"number": _number(payload[:8]), "bundle_sha256": sha256(payload[8:]).hexdigest()}
+    if kind == 3:
+        ids = [payload[at : at + 32].hex() for at in range(16, len(payload), 32)]
+        assert _number(payload[12:16]) == len(ids)
+        return {"number": _number(payload[:8]), "recorded": payload[8] == 0, "declined": ids}
+    assert len(payload) == 8
+    return {"data": payload.hex()}
+
+
+@pytest.mark.parametrize("vector", _valid("mesh_messages"))
+def test_mesh_messages(vector: Values) -> None:
+    data, messages, offset = _data(vector), [], 0
+    while offset < len(data):
+        kind, length = data[offset], _number(data[offset + 4 : offset + 8])
+        assert length <= 262_400
+        if kind in (1, 2, 3, 4, 5):
+            messages.append({"type": kind, **_mesh_fields(kind, data[offset + 8 : offset + 8 + length])})
+        offset += 8 + length
+    assert offset == len(data)
+    assert messages == vector["expect"]["messages"]
