@@ -17,9 +17,9 @@ from typing import Final
 
 import aiomqtt
 
+from edge_agent.backoff import Backoff, failures_after
 from edge_agent.engine.links import Link, center_mailbox
 from edge_agent.engine.ports import LinkHost
-from edge_agent.mqtt.backoff import Backoff, failures_after
 from edge_agent.mqtt.bound_client import BoundClient
 from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import Permitted, Refused, VpnGuard, VpnVerdict
