@@ -176,10 +176,11 @@ class Conversation:
         return self._say_waiting(now_seconds)
 
     def send(self, bundle: bytes, now_seconds: float) -> tuple[int, Sequence[Outcome]]:
-        """Send a bundle, when `can_send`; return its number, too."""
+        """Send a bundle, when `can_send`; return its number, too. Raises ProtocolError for one that is too large."""
         self._numbers += 1
+        written = write_message(BundleMessage(self._numbers, bundle))
         self._under_way[self._numbers] = self._talked_at = now_seconds
-        return self._numbers, [Write(write_message(BundleMessage(self._numbers, bundle)))]
+        return self._numbers, [Write(written)]
 
     def answer(self, number: int, *, recorded: bool, now_seconds: float) -> Sequence[Outcome]:
         """Say what became of a bundle of the far end's."""

@@ -1,0 +1,128 @@
+"""A TLS connection to a neighbour, dialled or received, and who proved to be at its far end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from edge_agent.mesh.peer_tls import NotADeviceError, PeerTls, device_of
+
+READ_BYTES: Final = 64 * 1024
+_FAREWELL_SECONDS: Final = 2
+"""How long the far end may take to take leave."""
+
+
+class NoNeighbourError(Exception):
+    """Nobody could be reached, or whoever is there is no device of ours; the text is ours, not the far end's."""
+
+
+@dataclass(frozen=True)
+class PeerConnection:
+    """A connection whose far end is `device`; `dialled` when it was this side that dialled."""
+
+    device: bytes
+    address: str
+    dialled: bool
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def close(self) -> None:
+        """Take leave, and be gone soon whatever the far end does."""
+        self.writer.close()
+        try:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await self.writer.wait_closed()
+        finally:
+            self.writer.transport.abort()
+
+
+async def dial(address: str, port: int, tls: PeerTls, timeout_seconds: float) -> PeerConnection:
+    """Connect to a neighbour; raises NoNeighbourError."""
+    reader, protocol = _stream()
+
+    async def connect() -> asyncio.BaseTransport:
+        made, _ = await asyncio.get_running_loop().create_connection(
+            lambda: protocol,
+            address,
+            port,
+            ssl=tls.client,
+            server_hostname="",
+            ssl_handshake_timeout=timeout_seconds,
+            ssl_shutdown_timeout=_FAREWELL_SECONDS,
+        )
+        return made
+
+    transport = await _in_time(connect, timeout_seconds)
+    return _proven(transport, reader, protocol, address, dialled=True)
+
+
+async def receive(accepted: socket.socket, address: str, tls: PeerTls, timeout_seconds: float) -> PeerConnection:
+    """Go through the handshake with whoever has dialled; takes the socket over. Raises NoNeighbourError."""
+    reader, protocol = _stream()
+
+    async def shake_hands() -> asyncio.BaseTransport:
+        made, _ = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: protocol,
+            accepted,
+            ssl=tls.server,
+            ssl_handshake_timeout=timeout_seconds,
+            ssl_shutdown_timeout=_FAREWELL_SECONDS,
+        )
+        return made
+
+    transport = await _in_time(shake_hands, timeout_seconds)
+    return _proven(transport, reader, protocol, address, dialled=False)
+
+
+def problem_of(error: OSError) -> str:
+    """Return what went wrong with a connection, in words that do not differ from one time to the next."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or 'broken off').lower().replace('_', ' ')}"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    if isinstance(error, ConnectionAbortedError) and error.errno is None:
+        return "it did not finish the handshake in time"
+    return os.strerror(error.errno) if error.errno else type(error).__name__
+
+
+async def _in_time(
+    connect: Callable[[], Awaitable[asyncio.BaseTransport]], timeout_seconds: float
+) -> asyncio.BaseTransport:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await connect()
+    except OSError as error:  # TimeoutError and ssl.SSLError are among them
+        raise NoNeighbourError(problem_of(error)) from error
+
+
+def _stream() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol]:
+    reader = asyncio.StreamReader(limit=READ_BYTES)
+    return reader, asyncio.StreamReaderProtocol(reader)
+
+
+def _proven(
+    transport: asyncio.BaseTransport,
+    reader: asyncio.StreamReader,
+    protocol: asyncio.StreamReaderProtocol,
+    address: str,
+    *,
+    dialled: bool,
+) -> PeerConnection:
+    if not isinstance(transport, asyncio.Transport):
+        raise NoNeighbourError("the event loop has no such connections")
+    writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
+    try:
+        device = device_of(transport.get_extra_info("ssl_object"))
+    except NotADeviceError as error:
+        transport.abort()
+        raise NoNeighbourError(str(error)) from error
+    return PeerConnection(device, address, dialled, reader, writer)
