@@ -68,7 +68,7 @@ BESIDE_BYTES_PER_MINUTE_MAX: Final = 1024 * 1024
 HELLOS_PER_MINUTE_MAX: Final = 12
 """Each may cost a new link in the engine, and so a commit."""
 HELLO_PAUSE_SECONDS: Final = 10
-"""Between two of our own, so that the far end never hears more than it allows."""
+"""Between two of our own after the first, so that the far end never hears more than it allows."""
 
 
 class EndReason(Enum):
@@ -167,7 +167,6 @@ class Conversation:
             self._open(now_seconds)
         elif self._state is not _State.GREETING or not self._dialled:
             return []
-        self._said_at = now_seconds
         return [Write(write_message(hello))]
 
     def say(self, hello: Hello, now_seconds: float) -> Sequence[Outcome]:
@@ -305,7 +304,7 @@ class Conversation:
 
     def _say_waiting(self, now: float) -> Sequence[Outcome]:
         hello, said_at = self._to_say, self._said_at
-        if hello is None or said_at is None or not self.is_open or now < said_at + HELLO_PAUSE_SECONDS:
+        if hello is None or not self.is_open or (said_at is not None and now < said_at + HELLO_PAUSE_SECONDS):
             return []
         self._to_say, self._said_at = None, now
         return [Write(write_message(hello))]

@@ -7,11 +7,13 @@ import functools
 import gc
 import socket
 import ssl
+from base64 import b64encode
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import TypeVar
 
 from central_broker.tls_authority import (
@@ -92,9 +94,9 @@ class MeshDevice:
     async def submit(self, *texts: str, filler_bytes: int = 0) -> Sequence[bytes]:
         """Accept questionnaires; return the ids of their envelopes."""
         before = len(await self.own_ids())
-        body = "".join(chr(33 + number * 7 % 90) for number in range(filler_bytes)).replace('"', "'").replace("\\", "/")
+        filler = b64encode(Random(filler_bytes).randbytes(filler_bytes)).decode()
         submissions = [
-            (key_of(text), questionnaire(f'{{"household":"{text}","notes":"{body}"}}'.encode(), f"uuid:{text}"))
+            (key_of(text), questionnaire(f'{{"household":"{text}","notes":"{filler}"}}'.encode(), f"uuid:{text}"))
             for text in texts
         ]
         await self.living.runner.accept(submissions)
@@ -132,7 +134,7 @@ async def until(holds: Callable[[], bool]) -> None:
 def listening(port: int = 0) -> socket.socket:
     """Listen on loopback, with little room in the kernel: what a far end does not fetch shows soon."""
     made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind((ADDRESS, port))
     made.listen()
@@ -225,7 +227,6 @@ async def raw_peer(
 ) -> AsyncIterator[RawPeer]:
     """Dial a device from an address of this host; without a context, over plain TCP. With `hello`, greet."""
     made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
     made.bind((source, 0))
     made.setblocking(False)
     async with asyncio.timeout(WAIT_SECONDS):

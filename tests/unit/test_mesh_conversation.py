@@ -199,11 +199,12 @@ def test_a_probed_far_end_has_little_time_to_say_anything() -> None:
 
 def test_news_of_oneself_waits_so_that_the_far_end_is_not_flooded() -> None:
     here = opened()
-    assert said(here.say(GATEWAY, 1)) == []
-    assert here.due_at == 10
+    assert said(here.say(GATEWAY, 1)) == [GATEWAY]
     assert said(here.say(HELLO, 2)) == []
-    assert said(here.time_passed(10)) == [HELLO]
-    assert said(here.say(GATEWAY, 30)) == [GATEWAY]
+    assert here.due_at == 11
+    assert said(here.say(GATEWAY, 3)) == []
+    assert said(here.time_passed(11)) == [GATEWAY]
+    assert said(here.say(HELLO, 30)) == [HELLO]
 
 
 def test_a_far_end_that_hears_all_news_of_ours_never_ends_it() -> None:
