@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge_agent.backoff import Backoff
 from edge_agent.engine.effects import Effect
@@ -214,6 +215,27 @@ async def test_what_the_queue_could_not_record_is_not_answered(tmp_path: Path, c
 
 
 @on_event_loop
+async def test_a_bundle_is_not_answered_once_the_queue_has_closed_the_link(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    async with mesh_device(tmp_path, "b", certificates) as b:
+        runner, up, outlets = b.living.runner, b.living.runner.link_up, list[Outlet]()
+
+        def link_up(link: Link, outlet: Outlet) -> None:
+            outlets.append(outlet)
+            up(link, outlet)
+
+        async def bundle_arrived(link_key: str, data: bytes) -> None:
+            outlets[0].close()
+
+        runner.link_up, runner.bundle_arrived = link_up, bundle_arrived  # type: ignore[method-assign]  # a failing disk
+        async with raw_peer(b.port, certificates.client(bytes(16).hex()), hello=HELLO) as peer:
+            peer.say(BundleMessage(1, NOTHING))
+            while (heard := await peer.hear()) is not None:
+                assert not isinstance(heard, Taken)
+
+
+@on_event_loop
 async def test_while_one_bundle_is_recorded_the_next_is_left_waiting(
     tmp_path: Path, certificates: Certificates
 ) -> None:
@@ -292,11 +314,12 @@ async def test_of_two_dials_that_cross_the_one_of_the_smaller_name_stays(
                 return await greeted(link)
 
             one.neighbours.greeted = late  # type: ignore[method-assign]  # so that they do cross
-        a.neighbours.meet(ADDRESS, b.port)
-        b.neighbours.meet(ADDRESS, a.port)
-        await until(lambda: both_said_hello.n_waiting == 2 or bool(a.connected()))
-        await a.until_connected(b)
-        await b.until_connected(a)
+        with capture_logs() as logs:
+            a.neighbours.meet(ADDRESS, b.port)
+            b.neighbours.meet(ADDRESS, a.port)
+            await a.until_connected(b)
+            await b.until_connected(a)
+        assert [one.get("reason") for one in logs].count("it is connected already") == 1
         smaller, greater = sorted((a, b), key=lambda one: one.id)
         (there,), (here,) = smaller.neighbours.states(), greater.neighbours.states()
         assert there.dialled
@@ -308,12 +331,16 @@ async def test_of_two_dials_that_cross_the_one_of_the_smaller_name_stays(
 async def test_a_device_that_starts_again_is_found_again(tmp_path: Path, certificates: Certificates) -> None:
     async with mesh_device(tmp_path, "b", certificates) as b:
         first = await b.submit("1")
+        seen = links_of(b)
         async with AsyncExitStack() as stack:
             a = await stack.enter_async_context(mesh_device(tmp_path, "a", certificates))
             port = a.port
             b.neighbours.meet(ADDRESS, port)
             await a.until_keeps(first)
         await until(lambda: not b.connected())
+        link, ended = seen
+        assert isinstance(link, Link)
+        assert ended == link.key
         second = await b.submit("2")
         async with mesh_device(tmp_path, "a", certificates, port=port) as a:
             await a.until_keeps([*first, *second])

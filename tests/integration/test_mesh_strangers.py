@@ -193,6 +193,22 @@ async def test_a_device_that_was_called_in_is_refused_whoever_dials(
 
 
 @on_event_loop
+async def test_nothing_is_said_to_a_device_that_was_called_in(tmp_path: Path, certificates: Certificates) -> None:
+    async with mesh_device(tmp_path, "a", certificates) as a, mesh_device(tmp_path, "b", certificates) as b:
+        await revoke(a, b)
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.put_nowait(await reader.read())
+            writer.close()
+
+        serving = peer_tls(certificates.device(a.id.hex())).server
+        async with await asyncio.start_server(hear, ADDRESS, 0, ssl=serving) as server:
+            b.neighbours.meet(ADDRESS, server.sockets[0].getsockname()[1])
+            assert await asyncio.wait_for(heard.get(), 20) == b""
+
+
+@on_event_loop
 async def test_a_neighbour_that_is_called_in_is_parted_from(
     tmp_path: Path, certificates: Certificates, logs: Logs
 ) -> None:
