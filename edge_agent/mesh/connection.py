@@ -24,11 +24,14 @@ class NoNeighbourError(Exception):
 
 @dataclass(frozen=True)
 class PeerConnection:
-    """A connection whose far end is `device`; `dialled` when it was this side that dialled."""
+    """A connection whose far end is `device`; `dialled` when it was this side that dialled. `began_seconds` is when the
+    first byte could go, by the event loop's clock.
+    """
 
     device: bytes
     address: str
     dialled: bool
+    began_seconds: float
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
@@ -45,6 +48,7 @@ class PeerConnection:
 
 async def dial(address: str, port: int, tls: PeerTls, timeout_seconds: float) -> PeerConnection:
     """Connect to a neighbour; raises NoNeighbourError."""
+    began_seconds = asyncio.get_running_loop().time()
     reader, protocol = _stream()
 
     async def connect() -> asyncio.BaseTransport:
@@ -60,11 +64,12 @@ async def dial(address: str, port: int, tls: PeerTls, timeout_seconds: float) ->
         return made
 
     transport = await _in_time(connect, timeout_seconds)
-    return _proven(transport, reader, protocol, address, dialled=True)
+    return _proven(transport, reader, protocol, address, dialled=True, began_seconds=began_seconds)
 
 
 async def receive(accepted: socket.socket, address: str, tls: PeerTls, timeout_seconds: float) -> PeerConnection:
     """Go through the handshake with whoever has dialled; takes the socket over. Raises NoNeighbourError."""
+    began_seconds = asyncio.get_running_loop().time()
     reader, protocol = _stream()
 
     async def shake_hands() -> asyncio.BaseTransport:
@@ -78,7 +83,7 @@ async def receive(accepted: socket.socket, address: str, tls: PeerTls, timeout_s
         return made
 
     transport = await _in_time(shake_hands, timeout_seconds)
-    return _proven(transport, reader, protocol, address, dialled=False)
+    return _proven(transport, reader, protocol, address, dialled=False, began_seconds=began_seconds)
 
 
 def problem_of(error: OSError) -> str:
@@ -102,6 +107,8 @@ async def _in_time(
             return await connect()
     except OSError as error:  # TimeoutError and ssl.SSLError are among them
         raise NoNeighbourError(problem_of(error)) from error
+    except (ValueError, OverflowError) as error:  # a discovery may hand on whatever it was told
+        raise NoNeighbourError("its address is none") from error
 
 
 def _stream() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol]:
@@ -116,6 +123,7 @@ def _proven(
     address: str,
     *,
     dialled: bool,
+    began_seconds: float,
 ) -> PeerConnection:
     if not isinstance(transport, asyncio.Transport):
         raise NoNeighbourError("the event loop has no such connections")
@@ -125,4 +133,4 @@ def _proven(
     except NotADeviceError as error:
         transport.abort()
         raise NoNeighbourError(str(error)) from error
-    return PeerConnection(device, address, dialled, reader, writer)
+    return PeerConnection(device, address, dialled, began_seconds, reader, writer)

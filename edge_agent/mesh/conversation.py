@@ -54,7 +54,7 @@ from sync_protocol.mesh import (
 )
 
 GREETING_SECONDS: Final = 10
-"""From the first byte of the connection: an honest neighbour needs two round trips."""
+"""From the beginning of the connection, TLS included: an honest neighbour needs four round trips."""
 PING_SECONDS: Final = 60
 SILENCE_SECONDS: Final = 90
 IDLE_SECONDS: Final = 600
@@ -130,7 +130,9 @@ class _State(Enum):
 
 
 class Conversation:
-    """One connection's; `dialled` says whether it was this side that dialled. Methods return what is to be done."""
+    """One connection's; `dialled` says whether it was this side that dialled, `now_seconds` when the connection began.
+    Methods return what is to be done.
+    """
 
     def __init__(self, *, dialled: bool, now_seconds: float) -> None:
         self._dialled = dialled

@@ -23,7 +23,7 @@ from edge_agent.engine.store import StoreFault
 from edge_agent.mesh.connection import NoNeighbourError, PeerConnection, dial, receive
 from edge_agent.mesh.dialling import DIALS_AT_ONCE_MAX, Address, Dialling, Ending, Try
 from edge_agent.mesh.door import Door
-from edge_agent.mesh.peer_link import PROGRESS_SECONDS, Passed, PeerLink
+from edge_agent.mesh.peer_link import CLOSED, PROGRESS_SECONDS, Passed, PeerLink
 from edge_agent.mesh.peer_tls import PeerTls
 from edge_agent.mesh.refusals import Refusals
 from operations.journal import get_logger
@@ -241,7 +241,10 @@ class Neighbours:
         finally:
             if self._links.get(link.device) is link:
                 del self._links[link.device]
-            if link.up_seconds is None:
+            if link.hello is None and reason == CLOSED:
+                # It has another connection with us, and means to keep that one.
+                log.debug("neighbour_connection_spare", device=link.device, address=link.address)
+            elif link.up_seconds is None:
                 self._refusals.tell(link.address, reason, device=link.device, dialled=link.dialled)
             else:
                 fields = {"device": link.device, "address": link.address, "seconds": round(link.up_seconds)}

@@ -37,6 +37,8 @@ BYTES_PER_MINUTE_MAX: Final = 512 * 1024 * 1024
 """Of one neighbour. A tablet's whole month passes within one minute's allowance; beyond it, reading slows down, so that
 one neighbour cannot have the queue's thread for itself."""
 
+CLOSED: Final = "it closed the connection"
+
 _PIECE_BYTES: Final = 32 * 1024
 """What is written at once: 30 seconds for it are a link of 1 KB/s."""
 
@@ -88,7 +90,7 @@ class PeerLink:
         self._admission = admission
         self._on_up = on_up
         self._progress_seconds = progress_seconds
-        self._conversation = Conversation(dialled=connection.dialled, now_seconds=self._loop.time())
+        self._conversation = Conversation(dialled=connection.dialled, now_seconds=connection.began_seconds)
         self._bytes = Allowance(BYTES_PER_MINUTE_MAX, 60)
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._key: str | None = None
@@ -183,7 +185,7 @@ class PeerLink:
         while True:
             data = await self._connection.reader.read(READ_BYTES)
             if not data:
-                return "it closed the connection"
+                return CLOSED
             self.passed.bytes_in += len(data)
             pause_seconds = self._bytes.spend(len(data), self._loop.time())
             for outcome in self._conversation.received(data, self._loop.time()):

@@ -19,6 +19,7 @@ from edge_agent.engine.events import BundleArrived, Event
 from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.ports import Outlet
 from edge_agent.engine.store import StoreFault
+from edge_agent.mesh import peer_link
 from edge_agent.mesh.dialling import Address
 from edge_agent.mesh.neighbours import MeshSettings
 from edge_agent.mesh.peer_link import PeerLink
@@ -369,3 +370,65 @@ async def test_static_peers_are_dialled_until_they_are_there(tmp_path: Path, cer
         ids = await a.submit("1")
         async with mesh_device(tmp_path, "b", certificates, port=port) as b:
             await b.until_keeps(ids)
+
+
+@on_event_loop
+async def test_links_go_over_ipv6_too(tmp_path: Path, certificates: Certificates) -> None:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(mesh_device(tmp_path, "a", certificates))
+        try:
+            b = await stack.enter_async_context(mesh_device(tmp_path, "b", certificates, address="::1"))
+        except OSError:
+            pytest.skip("there is no IPv6 here")
+        a.neighbours.meet("::1", b.port)
+        await b.until_keeps(await a.submit("1"))
+        assert [state.address for state in b.neighbours.states()] == ["::1"]
+
+
+@on_event_loop
+async def test_addresses_that_are_none_do_no_harm(tmp_path: Path, certificates: Certificates) -> None:
+    async with mesh_device(tmp_path, "a", certificates) as a, mesh_device(tmp_path, "b", certificates) as b:
+        for host, port in (
+            ("", 1),
+            ("..", 1),
+            ("x" * 70 + ".test", 1),
+            ("::1%absent", 1),
+            (ADDRESS, 70_000),
+            ("a\0", 1),
+        ):
+            a.neighbours.meet(host, port)
+        await asyncio.sleep(0.1)
+        a.neighbours.meet(ADDRESS, b.port)
+        await b.until_keeps(await a.submit("1"))
+
+
+@on_event_loop
+async def test_a_device_with_two_addresses_gets_one_link(tmp_path: Path, certificates: Certificates) -> None:
+    async with mesh_device(tmp_path, "a", certificates) as a, mesh_device(tmp_path, "b", certificates) as b:
+        with TcpRelay((ADDRESS, b.port)) as relay, capture_logs() as logs:
+            a.neighbours.meet(ADDRESS, b.port)
+            a.neighbours.meet(*relay.address)
+            await until(lambda: relay.counters.connections == 1)
+            await until(lambda: any(one["event"] == "neighbour_connection_spare" for one in logs))
+            await b.until_keeps(await a.submit("1"))
+            assert len(a.neighbours.states()) == len(b.neighbours.states()) == 1
+            assert [one for one in logs if one["event"] == "neighbour_refused"] == []
+
+
+@on_event_loop
+async def test_a_neighbour_that_sends_more_than_its_share_is_read_more_slowly_and_others_are_not(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    async with mesh_device(tmp_path, "b", certificates) as b:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(peer_link, "BYTES_PER_MINUTE_MAX", 2_000)
+            eager = raw_peer(b.port, certificates.client(bytes(16).hex()), hello=HELLO)
+            modest = raw_peer(b.port, certificates.client(bytes(15).hex() + "01"), hello=HELLO)
+            async with eager as one, modest as other:
+                one.say(BundleMessage(1, NOTHING + bytes(4_000)))
+                assert await one.hear_a(Taken) == Taken(1, True)
+                one.say(Ping(b"eager..."))
+                other.say(Ping(b"modest.."))
+                assert await other.hear_a(Pong) == Pong(b"modest..")
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(one.hear_a(Pong), 0.2)

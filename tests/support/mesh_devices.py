@@ -131,12 +131,12 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def listening(port: int = 0) -> socket.socket:
+def listening(port: int = 0, address: str = ADDRESS) -> socket.socket:
     """Listen on loopback, with little room in the kernel: what a far end does not fetch shows soon."""
-    made = socket.socket()
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind((ADDRESS, port))
+    made.bind((address, port))
     made.listen()
     return made
 
@@ -150,6 +150,7 @@ async def mesh_device(
     settings: MeshSettings = QUICK,
     hello: Hello | None = None,
     port: int = 0,
+    address: str = ADDRESS,
 ) -> AsyncIterator[MeshDevice]:
     """Run a device with a mesh until the block ends; it dials whom it is told to `meet`, and its static peers."""
     async with living(folder / name, name) as one:
@@ -160,7 +161,7 @@ async def mesh_device(
             if made.exists()
             else certificates.device(device_name)
         )
-        with listening(port) as listener:
+        with listening(port, address) as listener:
             neighbours = Neighbours(
                 one.device.id,
                 settings,
