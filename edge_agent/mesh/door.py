@@ -63,6 +63,8 @@ class Door:
                 self._let_in(oldest)
                 oldest.cancel()
             self._greet(accepted, address)
+            # Where many wait, accepting never does, and nothing else would have its turn.
+            await asyncio.sleep(0)
 
     def _greet(self, accepted: socket.socket, address: str) -> None:
         task = asyncio.create_task(self._receive(accepted, address, lambda: self._let_in(task)))

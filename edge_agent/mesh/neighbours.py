@@ -147,6 +147,8 @@ class Neighbours:
     def _prefer(self, link: PeerLink) -> str | None:
         """Let a link that the far end has dialled in, in the place of another one if there is; or say why not."""
         before = self._links.get(link.device)
+        if link.is_over:  # while the queue was asked: it must not take the place of one that stands
+            return CLOSED
         if before is not None:
             if before.dialled and self._device < link.device:
                 before.probe()

@@ -125,6 +125,11 @@ class PeerLink:
         """Whether the engine has a link here."""
         return self._key is not None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return self._over.done()
+
     async def run(self) -> str:
         """Talk until it is over; return why, as a sentence's end."""
         tasks = [asyncio.create_task(self._ending_of(work)) for work in (self._read(), self._write())]
