@@ -15,16 +15,8 @@ from tests.vm.tablet import Tablet, Visit
 BY_ITSELF: Final = """
 set -e
 printf '[usb]\\nmounting = "system"\\n' >> /etc/edge-agent/edge-agent.toml
-mkdir -p /etc/systemd/system/edge-agent.service.d
-cat > /etc/systemd/system/edge-agent.service.d/mounting.conf <<'UNIT'
-[Service]
-CapabilityBoundingSet=CAP_SYS_ADMIN
-AmbientCapabilities=CAP_SYS_ADMIN
-SystemCallFilter=@mount
-PrivateDevices=no
-DevicePolicy=auto
-SupplementaryGroups=disk
-UNIT
+cd /usr/local/share/doc/census-sync/examples
+install -D -m 0644 edge-agent-mounting.conf /etc/systemd/system/edge-agent.service.d/mounting.conf
 systemctl daemon-reload
 systemctl restart edge-agent
 """
