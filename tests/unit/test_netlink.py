@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.mqtt.netlink import (
+from edge_agent.netlink import (
     NetlinkError,
     attributes_of,
     body_of_answer,
