@@ -1,7 +1,7 @@
 """What a neighbour says of itself by multicast DNS: packets read, and everything odd refused.
 
-Sources followed: RFC 6762 (mDNS), RFC 6763 (DNS-SD). Our own announcements hold a PTR, its SRV, TXT and all addresses in
-one packet, so an answer is read by itself: nothing is remembered of half answers, and nobody is asked for the rest.
+Sources followed: RFC 6762 (mDNS), RFC 6763 (DNS-SD). Our own announcements hold a PTR, its SRV, TXT and all addresses
+in one packet, so an answer is read by itself: nothing is remembered of half answers, and nobody is asked for the rest.
 """
 
 import base64
@@ -9,11 +9,18 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
-from zeroconf import DNSAddress, DNSPointer, DNSRecord, DNSService
-from zeroconf import DNSIncoming as _DNSIncoming  # type: ignore[attr-defined]  # exported, but not listed in __all__
+# Offered at the package's top, but not listed in its __all__:
+from zeroconf import (  # type: ignore[attr-defined]
+    DNSAddress,
+    DNSIncoming,
+    DNSPointer,
+    DNSRecord,
+    DNSService,
+)
+
+from edge_agent.mesh.oddity import Oddity
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,19 +37,6 @@ _NAME_BYTES: Final = 10
 _NAME_FORM: Final = re.compile(r"[a-z2-7]{16}")
 _TYPE_A, _TYPE_PTR, _TYPE_SRV, _TYPE_AAAA = 1, 12, 33, 28
 _RESPONSE_BIT: Final = 0x80
-
-
-class Oddity(Enum):
-    """What is wrong with something heard. None of it stops discovery; each is worth one line."""
-
-    UNREADABLE = "unreadable"
-    TOO_LARGE = "too_large"
-    UNFIT = "unfit"
-    OFF_LINK = "off_link"
-    UNREACHABLE_ADDRESS = "unreachable_address"
-    TOO_MANY_NEIGHBOURS = "too_many_neighbours"
-    TOO_MUCH_TRAFFIC = "too_much_traffic"
-    INTERFACE_FAILED = "interface_failed"
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ def read_answer(datagram: bytes) -> Announcement | Goodbye | Oddity:
     if len(datagram) > PACKET_BYTES_MAX:
         return Oddity.TOO_LARGE
     try:
-        message = _DNSIncoming(datagram)
+        message = DNSIncoming(datagram)
         records: list[DNSRecord] = message.answers() if message.valid else []
     except Exception:  # noqa: BLE001  # a parser of hostile bytes that is not ours: whatever it raises, it is unreadable
         return Oddity.UNREADABLE

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from edge_agent.mesh.mdns_answers import Announcement, Goodbye, IpAddress, Oddity
+from edge_agent.mesh.mdns_answers import Announcement, Goodbye, IpAddress
+from edge_agent.mesh.oddity import Oddity
 
 NEIGHBOURS_MAX: Final = 256
 NEIGHBOURS_PER_SOURCE_MAX: Final = 4
@@ -24,10 +25,13 @@ class Change:
 
 @dataclass
 class _Known:
-    source: str
+    source: IpAddress
     endpoints: frozenset[Endpoint]
     ttl_seconds: int
     until_seconds: float
+
+    def is_at(self, address: IpAddress) -> bool:
+        return address == self.source or any(address == place for place, _ in self.endpoints)
 
 
 class Neighbourhood:
@@ -41,7 +45,7 @@ class Neighbourhood:
     def __len__(self) -> int:
         return len(self._known)
 
-    def heard(self, said: Announcement | Goodbye, source: str, now_seconds: float) -> Change:
+    def heard(self, said: Announcement | Goodbye, source: IpAddress, now_seconds: float) -> Change:
         """What follows from an announcement or a goodbye that came from the address `source`.
 
         An endpoint is told as found again under a new name: the neighbour has started anew.
@@ -50,16 +54,16 @@ class Neighbourhood:
             return Change()
         known = self._known.get(said.name)
         if isinstance(said, Goodbye):
-            # Whoever hears a name can say its goodbye: only from where it was heard is it believed, and it only hints.
-            return self._forget([said.name]) if known is not None and known.source == source else Change()
+            # Whoever hears a name can say its goodbye: it counts only from where the neighbour is.
+            return self._forget([said.name]) if known is not None and known.is_at(source) else Change()
         if known is not None and known.endpoints == {(address, said.port) for address in said.addresses}:
             known.until_seconds = now_seconds + said.ttl_seconds
             known.ttl_seconds = said.ttl_seconds
             return Change()
         endpoints = frozenset((address, said.port) for address in said.addresses if self._may_be_met(address))
-        oddity = None if len(endpoints) == len(said.addresses) else Oddity.UNREACHABLE_ADDRESS
         if not endpoints:
-            return Change(oddity=oddity)
+            return Change(oddity=Oddity.UNREACHABLE_ADDRESS)
+        oddity: Oddity | None = None
         made_room = frozenset[Endpoint]()
         if known is None:
             # The sender's own oldest name makes room for its newest: a device that restarts often is no flood.
