@@ -16,8 +16,11 @@ from typing import Final
 from edge_agent.netlink import INTERFACE_GROUPS, ChangeSocket, NetlinkError
 from edge_agent.netlink_listing import InterfaceAddress, ListedInterface, list_interfaces
 
-SETTLE_SECONDS: Final = 0.2
-"""An interface that comes up brings several notices at once: they are one change."""
+SETTLE_SECONDS_MIN, SETTLE_SECONDS_MAX = 0.2, 5.0
+"""An interface that comes up brings several notices at once: they are one change. One that never comes to rest (a loose
+plug, a router that hands out a new network every second) is followed ever more slowly."""
+QUIET_SECONDS: Final = 10.0
+"""After this long without a change the next one counts as the first again."""
 ADDRESSES_MAX: Final = 8
 """Of one interface and one family. They all go into one packet, and privacy addresses may pile up."""
 INTERFACES_MAX: Final = 16
@@ -82,6 +85,11 @@ def _useless(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_loopback or address.is_unspecified or address.is_multicast
 
 
+def next_settling(settle_seconds: float, since_change_seconds: float) -> float:
+    """How long to let notices settle after a change that came so long after the one before."""
+    return SETTLE_SECONDS_MIN if since_change_seconds > QUIET_SECONDS else min(SETTLE_SECONDS_MAX, settle_seconds * 1.5)
+
+
 class InterfaceWatch:
     """Follows the interfaces by the kernel's notices; nothing wakes up while nothing changes.
 
@@ -132,15 +140,18 @@ class InterfaceWatch:
         changed = asyncio.Event()
         self._changed.add(changed)  # before the first look: a notice that comes in between is not missed
         last: tuple[MeshInterface, ...] | None = None
+        loop = asyncio.get_running_loop()
+        settle_seconds, changed_at_seconds = SETTLE_SECONDS_MIN, loop.time()
         try:
             while True:
                 changed.clear()
                 current = self.now()
                 if current != last:
-                    last = current
+                    settle_seconds = next_settling(settle_seconds, loop.time() - changed_at_seconds)
+                    last, changed_at_seconds = current, loop.time()
                     yield current
                 await changed.wait()
-                await asyncio.sleep(SETTLE_SECONDS)
+                await asyncio.sleep(settle_seconds)
                 if self._fault is not None:
                     raise NetlinkError("the kernel's notices have ended") from self._fault
         finally:

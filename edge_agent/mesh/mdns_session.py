@@ -105,15 +105,11 @@ class MdnsSession:
 
     def _confine(self, zeroconf: AsyncZeroconf, forbidden: Callable[[], None]) -> None:
         # Nothing has been sent yet, and nothing would be answered: no service is registered before this is done.
-        name = self._interface.name.encode() + b"\0"
         engine = zeroconf.zeroconf.engine
         if not engine.senders:
             raise OSError(f"no address of {self._interface.name} can be used for multicast DNS yet")
         for reader in engine.readers:
-            bound = reader.transport.get_extra_info("socket")
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
-            if bound.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0") != name.rstrip(b"\0"):
-                raise OSError(f"a socket for {self._interface.name} is not bound to it")
+            _bind_to_interface(reader.transport.get_extra_info("socket"), self._interface.name)
             GatedProtocol(self._gate, reader.transport, forbidden)
         if self._interface.has_ipv4:
             self._join_by_index(engine.readers[0].transport.get_extra_info("socket"))
@@ -135,3 +131,16 @@ class MdnsSession:
             host_ttl=TTL_SECONDS,
             other_ttl=TTL_SECONDS,
         )
+
+
+def _bind_to_interface(bound: socket.socket, name: str) -> None:
+    # A socket with a link-local address is bound by its scope already, and without CAP_NET_RAW that cannot be said
+    # again: EPERM.
+    if _interface_of(bound) != name:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
+    if _interface_of(bound) != name:
+        raise OSError(f"a socket for {name} is not bound to it")
+
+
+def _interface_of(bound: socket.socket) -> str:
+    return bound.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0").decode()

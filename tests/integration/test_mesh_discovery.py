@@ -75,9 +75,20 @@ class Searcher:
 
 @contextlib.contextmanager
 def searching(place: Namespace, *words: str, prefix: tuple[str, ...] = ()) -> Iterator[Searcher]:
-    """Discovery inside the namespace; leaves with a goodbye at the end."""
+    """Discovery inside the namespace, without any capability, as the daemon runs; leaves with a goodbye at the end."""
     port = next(PORTS)
-    command = [*prefix, sys.executable, "-m", "tests.support.discovering", "--port", str(port), *words]
+    command = [
+        *prefix,
+        "setpriv",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        sys.executable,
+        "-m",
+        "tests.support.discovering",
+        "--port",
+        str(port),
+        *words,
+    ]
     process = subprocess.Popen(place.command(*command), stdout=subprocess.PIPE, text=True)
     made = Searcher(process, port)
 

@@ -1,5 +1,6 @@
 """Which interfaces the mesh uses: the rule, with fakes, and the kernel's list of this machine."""
 
+import asyncio
 import contextlib
 import ipaddress
 import struct
@@ -8,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.mesh.interfaces import ADDRESSES_MAX, INTERFACES_MAX, InterfaceRules, MeshInterface, usable
+from edge_agent.mesh.interfaces import (
+    ADDRESSES_MAX,
+    INTERFACES_MAX,
+    SETTLE_SECONDS_MAX,
+    SETTLE_SECONDS_MIN,
+    InterfaceRules,
+    InterfaceWatch,
+    MeshInterface,
+    next_settling,
+    usable,
+)
 from edge_agent.netlink import NetlinkError
 from edge_agent.netlink_listing import (
     ListedInterface,
@@ -91,3 +102,49 @@ def test_garbage_gives_only_the_declared_errors(data: bytes) -> None:
         parse_listed_interface(data, {})
     with contextlib.suppress(NetlinkError, OSError):
         list(messages_of(data))
+
+
+def test_one_loose_plug_is_followed_ever_more_slowly_until_it_rests() -> None:
+    settle_seconds = SETTLE_SECONDS_MIN
+    for _ in range(20):
+        settle_seconds = next_settling(settle_seconds, 1.0)
+    assert settle_seconds == SETTLE_SECONDS_MAX
+    assert next_settling(settle_seconds, 11.0) == SETTLE_SECONDS_MIN
+
+
+def test_a_notice_without_a_difference_tells_nothing_and_one_with_a_difference_tells_it() -> None:
+    state = [listed("wlan0")]
+    looks: list[int] = []
+
+    def listing() -> list[ListedInterface]:
+        looks.append(1)
+        return list(state)
+
+    async def run() -> list[tuple[str, ...]]:
+        told: list[tuple[str, ...]] = []
+        async with InterfaceWatch(RULES, listing=listing) as watch, contextlib.aclosing(watch.changes()) as changes:
+            async for interfaces in changes:
+                told.append(tuple(one.name for one in interfaces))
+                if len(told) == 2:
+                    break
+
+                async def notices() -> None:
+                    watch._noticed()
+                    while len(looks) < 2:  # it has looked again, and found nothing new
+                        await asyncio.sleep(0.01)
+                    state.append(listed("usb0", 9))
+                    watch._noticed()
+
+                noticing = asyncio.create_task(notices())
+            await noticing
+        return told
+
+    assert asyncio.run(run()) == [("wlan0",), ("wlan0", "usb0")]
+
+
+def test_a_watch_that_is_not_started_says_so() -> None:
+    async def run() -> None:
+        with pytest.raises(RuntimeError, match="not started"):
+            await anext(InterfaceWatch(RULES).changes())
+
+    asyncio.run(run())
