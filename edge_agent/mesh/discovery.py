@@ -72,7 +72,10 @@ class Discovery:
         self._places: dict[tuple[str, int], MdnsPlace] = {}
 
     async def run(self) -> None:
-        """Until cancelled; then says goodbye everywhere. Raises NetlinkError, OSError when interfaces are not told."""
+        """Until cancelled; then says goodbye everywhere, which takes up to two seconds.
+
+        Raises ExceptionGroup of NetlinkError or OSError when the kernel does not tell the interfaces.
+        """
         async with asyncio.TaskGroup() as group, contextlib.aclosing(self._watch.changes()) as changes:
             try:
                 async for interfaces in changes:

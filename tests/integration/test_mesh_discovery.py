@@ -227,6 +227,37 @@ def test_a_cable_plugged_in_later_is_used_and_pulled_out_is_dropped_while_the_re
                 second.wait_for("found", address="192.0.2.1", port=first.port, interface="eth0")
 
 
+def test_an_address_that_changes_is_told_to_the_neighbours_at_once() -> None:
+    with hosts(2) as (_, (one, two)):
+        for number, place in enumerate((one, two), start=1):
+            without_ipv6(place)
+            place.ip("address", "add", f"192.0.2.{number}/24", "dev", "eth0")
+        with searching(one) as first, searching(two) as second:
+            first.wait_for("found", address="192.0.2.2", port=second.port)
+            second.wait_for("found", address="192.0.2.1")
+            two.ip("address", "add", "192.0.2.7/24", "dev", "eth0")
+            first.wait_for("found", address="192.0.2.7", port=second.port)
+            two.ip("address", "delete", "192.0.2.2/24", "dev", "eth0")
+            first.wait_for("lost", address="192.0.2.2", port=second.port)
+
+
+def test_an_address_that_the_vpn_or_a_router_would_carry_is_never_told() -> None:
+    with hosts(2) as (_, (one, two)):
+        one.ip("address", "add", "192.0.2.1/24", "dev", "eth0")
+        two.ip("address", "add", "192.0.2.200/24", "dev", "eth0")
+        two.ip("address", "add", "192.0.2.100/24", "dev", "eth0")
+        two.ip("address", "add", "192.0.2.50/24", "dev", "eth0")
+        one.ip("link", "add", "wg0", "type", "dummy")
+        one.ip("link", "set", "wg0", "up")
+        one.ip("route", "add", "192.0.2.200/32", "dev", "wg0")
+        one.ip("route", "add", "192.0.2.100/32", "via", "192.0.2.9", "dev", "eth0")
+        near = link_local(two, "eth0")
+        with searching(one) as first, searching(two):
+            first.wait_for_all("found", {near, "192.0.2.50"})
+            time.sleep(SETTLE_SECONDS)
+            assert set(first.found()) == {near, "192.0.2.50"}
+
+
 def test_each_network_is_told_its_own_addresses_only() -> None:
     with hosts(1) as (_, (one,)), namespace("laptop") as laptop:
         one.ip("address", "add", "192.0.2.1/24", "dev", "eth0")
