@@ -235,7 +235,7 @@ def test_an_address_that_changes_is_told_to_the_neighbours_at_once() -> None:
         with searching(one) as first, searching(two) as second:
             first.wait_for("found", address="192.0.2.2", port=second.port)
             second.wait_for("found", address="192.0.2.1")
-            two.ip("address", "add", "192.0.2.7/24", "dev", "eth0")
+            two.ip("address", "add", "192.0.2.7/25", "dev", "eth0")  # another prefix: not a secondary of the first
             first.wait_for("found", address="192.0.2.7", port=second.port)
             two.ip("address", "delete", "192.0.2.2/24", "dev", "eth0")
             first.wait_for("lost", address="192.0.2.2", port=second.port)
@@ -247,7 +247,7 @@ def test_an_address_that_the_vpn_or_a_router_would_carry_is_never_told() -> None
         two.ip("address", "add", "192.0.2.200/24", "dev", "eth0")
         two.ip("address", "add", "192.0.2.100/24", "dev", "eth0")
         two.ip("address", "add", "192.0.2.50/24", "dev", "eth0")
-        one.ip("link", "add", "wg0", "type", "dummy")
+        one.ip("link", "add", "wg0", "type", "bridge")
         one.ip("link", "set", "wg0", "up")
         one.ip("route", "add", "192.0.2.200/32", "dev", "wg0")
         one.ip("route", "add", "192.0.2.100/32", "via", "192.0.2.9", "dev", "eth0")
