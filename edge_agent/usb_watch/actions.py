@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,11 +30,12 @@ class Identify(Action[bytes | None]):
 
 
 @dataclass(frozen=True)
-class Question(Action[Result]):
+class Question(Action[Result], ABC):
     """Something to be asked of the queue, or noted there, in a transaction of its own."""
 
+    @abstractmethod
     def answer(self, transaction: StoreTransaction, device: DeviceIdentity) -> Result:
-        raise NotImplementedError
+        """Ask, or note."""
 
 
 @dataclass(frozen=True)

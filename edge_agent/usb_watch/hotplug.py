@@ -216,4 +216,4 @@ def _tell_of_ignored_interfaces(description: UsbDeviceDescription) -> None:
     interfaces = ignored_interfaces(description)
     if interfaces:
         model = printable(description.properties.get("ID_MODEL", ""))
-        log.debug("usb_device_ignored", interfaces=", ".join(interfaces), model=model)
+        log.info("usb_device_ignored", interfaces=", ".join(interfaces), model=model)

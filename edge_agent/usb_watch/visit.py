@@ -71,6 +71,8 @@ ENVELOPES_MAX: Final = 200_000
 READ_BYTES_MAX: Final = 4 << 30
 """Read in one visit: a fifth of what a whole nation's census has, and some minutes."""
 
+_ONCE_OURS: Final = (LeftAlone.NOT_ACTIVE, LeftAlone.EXPIRED)
+
 _FAILURES_MAX: Final = 20
 """Files that cannot be read, before the medium is given up: each may take half a minute of the kernel's patience."""
 
@@ -111,6 +113,7 @@ class _Visit:
     def __init__(self, visitor: Visitor) -> None:
         self._visitor = visitor
         self._open: str | None = None
+        self._may_write = visitor.leaves
         self._own: list[_OwnFile] = []
         self._found: set[bytes] = set()
         self._written: list[tuple[BundleFile, bytes]] = []
@@ -129,6 +132,10 @@ class _Visit:
         identity = yield from do(Identify())
         verdict = yield from self._judge(identity)
         if isinstance(verdict, LeftAlone):
+            if verdict in _ONCE_OURS:
+                # What devices left on it before counts all the same; nothing is changed there any more.
+                self._may_write = False
+                yield from self._read(bytes.fromhex(self._visitor.nonce) * 2)
             return (yield from self._leave_alone(verdict))
         self.medium = verdict
         yield from self._read(verdict.medium)
@@ -174,7 +181,7 @@ class _Visit:
         self.progress.foreign_names = listing.foreign
         if not listing.is_whole:
             self.detail = _TOO_MUCH
-        if self._visitor.leaves:
+        if self._may_write:
             yield from self._recognise(medium, listing)
         yield from self._tell(Stage.READING)
         key = yield from self._open_link(medium_reading(f"{self._visitor.link_key}-reading", medium))
@@ -194,7 +201,7 @@ class _Visit:
                 self.detail = _TOO_MUCH
                 break
         yield from self._close_link()
-        if self._visitor.leaves:
+        if self._may_write:
             # What was being written when the medium was pulled out is written anew.
             for part in listing.parts:
                 yield from self._remove(part)

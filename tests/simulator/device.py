@@ -262,10 +262,14 @@ class Device:
             self.step(Settled(link_key, token, taken))
 
     def ask(self, question: Callable[[StoreTransaction], Answer]) -> Answer:
-        """Look at the queue between two steps; raises StoreFault, also when the device is off."""
+        """Look at the queue between two steps; raises StoreFault, also when the device is off, or its power goes."""
         if self._process is None:
             raise StoreFault("the device is off")
-        return self._process.stepper.ask(question)
+        try:
+            return self._process.stepper.ask(question)
+        except PowerCut:
+            self.end(power=True, restart_after=self._boot_after())
+            raise StoreFault("the power went") from None
 
     # Steps.
 

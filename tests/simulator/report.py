@@ -80,7 +80,7 @@ A simulated world has tablets and laptops with the real engine, stepper, SQLite 
 neighbours; a broker that acknowledges and forgets; consumers and a receipt publisher with the real acceptance, storage
 and receipts on SQLite; an operator, thieves, backups and restores. Only clocks, randomness, links, disks and keys are
 simulated. Everything that happens comes from a seed, and an oracle that knows everything checks after every event
-that nothing accepted is lost, doubled or forgotten (its invariants, I1 to I7, are at the top of
+that nothing accepted is lost, doubled or forgotten (its invariants, I1 to I8, are at the top of
 `tests/simulator/oracle.py`). When the faults stop, everything must drain, and the accounts must balance.
 
     make swarm SEEDS=1000                            more lives, on all cores

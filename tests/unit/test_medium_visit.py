@@ -359,6 +359,23 @@ def test_a_medium_that_has_no_end_is_read_up_to_a_bound_and_served_own_files_fir
     assert outcome.progress.envelopes_written == 0, "its own were found, and are not left again"
 
 
+def test_what_lies_on_a_medium_that_was_called_in_is_taken_over_and_the_medium_stays_as_it_is(
+    tablet: Device, laptop: Device
+) -> None:
+    fill(tablet, 2)
+    medium = enrolled_medium(AUTHORITY)
+    assert Walk(tablet, medium).visit(1).ending is Ending.SAFE
+    lost = enrolled_medium(AUTHORITY, standing=Standing.LOST)
+    medium.files[MEDIUM_FOLDER, MEDIUM_FILE] = lost.files[MEDIUM_FOLDER, MEDIUM_FILE]
+    medium.unmount()
+    fill(laptop, 1)
+    before = dict(medium.durable)
+    outcome = Walk(laptop, medium).visit(2)
+    assert (outcome.ending, outcome.progress.envelopes_read) == (Ending.LEFT_ALONE, 2)
+    assert carried(laptop) == 2
+    assert medium.durable == before
+
+
 def test_own_files_are_found_among_names_without_end(tablet: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tablet, 3)
     medium = enrolled_medium(AUTHORITY)
