@@ -6,20 +6,31 @@ Not responsible for which message may come when: that is the conversation's busi
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from hashlib import sha256
 from typing import Final
 
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.layout import pack
-from sync_protocol.limits import BUNDLE_BYTES_MAX, MESH_PAYLOAD_BYTES_MAX
+from sync_protocol.limits import (
+    BUNDLE_BYTES_MAX,
+    MESH_INVENTORY_ITEMS_MAX,
+    MESH_OFFER_ENVELOPES_MAX,
+    MESH_PAYLOAD_BYTES_MAX,
+    MESH_SHARDS,
+)
 
 _HEADER: Final = struct.Struct(">B3sI")
 _HELLO: Final = struct.Struct(">B3sQQ")
 _NUMBER: Final = struct.Struct(">Q")
 _TAKEN: Final = struct.Struct(">QB3sI")
+_OFFERED: Final = struct.Struct(">32sIB3s")
+_SHARDS: Final = struct.Struct(">H2s")
+_ITEM: Final = struct.Struct(">B3sI16sQQ")
 _ID_BYTES: Final = 32
+_DIGEST_BYTES: Final = 8
 _REACHES_CENTER: Final = 0x01
 _NEVER: Final = (1 << 64) - 1
 
@@ -33,6 +44,10 @@ class _MessageType(IntEnum):
     TAKEN = 3
     PING = 4
     PONG = 5
+    DIGESTS = 6
+    INVENTORY = 7
+    OFFER = 8
+    VERDICTS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,81 @@ class Pong:
     data: bytes
 
 
+HEAD_KIND: Final = 0
+"""In the place of a statement's kind: no statement has it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Item:
+    """One thing that a device knows: a statement (`kind`, epoch 0, `subject`, its serial and 0), or a head (kind 0, its
+    epoch, its origin, its sequence and receipt serial). Among items on one subject the greater is the newer.
+    """
+
+    subject: bytes
+    kind: int
+    epoch: int
+    newness: tuple[int, int]
+
+    @property
+    def place(self) -> tuple[bytes, int, int]:
+        """What it is about."""
+        return (self.subject, self.kind, self.epoch)
+
+    @property
+    def shard(self) -> int:
+        """Which part of what a device knows it belongs to."""
+        return self.subject[-1] % MESH_SHARDS
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What a device knows, in short: one digest (8 bytes) a shard."""
+
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All that a device knows in these shards; what it does not list there, or lists older, it lacks."""
+
+    shards: frozenset[int]
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An envelope that is offered: its id, its size, and with how many copies to make it comes (0 to 255)."""
+
+    id: bytes
+    size_bytes: int
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Envelopes that the far end may have, under a number of the sender's."""
+
+    number: int
+    envelopes: tuple[Offered, ...]
+
+
+class Verdict(IntEnum):
+    """What a device says to one envelope that it is offered."""
+
+    WANTED = 0
+    HELD = 1
+    """It is on its disk, or was until the center had it."""
+    NO_ROOM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The answer to an offer: a verdict for each of its envelopes, in its order."""
+
+    number: int
+    verdicts: tuple[Verdict, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class PassedOver:
     """A message of a type that is not known here has begun; its payload is thrown away as it comes."""
@@ -85,7 +175,9 @@ class PassedOver:
     payload_bytes: int
 
 
-Message = Hello | BundleMessage | Taken | Ping | Pong
+Exchanged = Digests | Inventory | Offer | Verdicts
+"""What two engines say to each other about what they have."""
+Message = Hello | BundleMessage | Taken | Ping | Pong | Exchanged
 Arrived = Message | PassedOver
 
 
@@ -105,6 +197,24 @@ def write_message(message: Message) -> bytes:
             return _framed(_MessageType.PING, _checked_ping(data))
         case Pong(data):
             return _framed(_MessageType.PONG, _checked_ping(data))
+        case Digests(digests):
+            return _framed(_MessageType.DIGESTS, b"".join(digests))
+        case Inventory(shards, items):
+            listed = pack(_SHARDS, sum(1 << shard for shard in shards), bytes(2)) + b"".join(map(_item_bytes, items))
+            return _framed(_MessageType.INVENTORY, listed)
+        case Offer(number, envelopes):
+            entries = (pack(_OFFERED, one.id, one.size_bytes, one.copies, bytes(3)) for one in envelopes)
+            return _framed(_MessageType.OFFER, pack(_NUMBER, number) + b"".join(entries))
+        case Verdicts(number, verdicts):
+            return _framed(_MessageType.VERDICTS, pack(_NUMBER, number) + bytes(verdicts))
+
+
+def digests_of(items: Iterable[Item]) -> Digests:
+    """Return the digest of every shard: what two devices know is the same when these are."""
+    shards: list[list[Item]] = [[] for _ in range(MESH_SHARDS)]
+    for item in items:
+        shards[item.shard].append(item)
+    return Digests(tuple(sha256(b"".join(map(_item_bytes, sorted(one)))).digest()[:_DIGEST_BYTES] for one in shards))
 
 
 class MessageReader:
@@ -182,6 +292,23 @@ def _check_length(message_type: int, length: int) -> None:
                 raise ProtocolError(Fault.TRUNCATED, "an answer to a bundle ends before its ids")
             if (length - _TAKEN.size) % _ID_BYTES:
                 raise ProtocolError(Fault.BAD_FIELD, "an answer to a bundle ends within an id")
+        case _MessageType.DIGESTS:
+            _check_exactly(MESH_SHARDS * _DIGEST_BYTES, length, "digests")
+        case _MessageType.INVENTORY:
+            _check_entries(length, _SHARDS.size, _ITEM.size, MESH_INVENTORY_ITEMS_MAX, "an inventory")
+        case _MessageType.OFFER:
+            _check_entries(length, _NUMBER.size, _OFFERED.size, MESH_OFFER_ENVELOPES_MAX, "an offer")
+        case _MessageType.VERDICTS:
+            _check_entries(length, _NUMBER.size, 1, MESH_OFFER_ENVELOPES_MAX, "an answer to an offer")
+
+
+def _check_entries(length: int, before: int, entry: int, entries_max: int, what: str) -> None:
+    if length < before:
+        raise ProtocolError(Fault.TRUNCATED, f"{what} ends before its first entry")
+    if (length - before) % entry:
+        raise ProtocolError(Fault.BAD_FIELD, f"{what} ends within an entry")
+    if (length - before) // entry > entries_max:
+        raise ProtocolError(Fault.OVERSIZED, f"{what} has at most {entries_max} entries")
 
 
 def _check_exactly(expected: int, length: int, what: str) -> None:
@@ -220,10 +347,47 @@ def _read_taken(payload: bytes) -> Taken:
     return Taken(number, outcome == 0, ids)
 
 
+def _item_bytes(item: Item) -> bytes:
+    return pack(_ITEM, item.kind, bytes(3), item.epoch, item.subject, *item.newness)
+
+
+def _read_digests(payload: bytes) -> Digests:
+    return Digests(tuple(payload[at : at + _DIGEST_BYTES] for at in range(0, len(payload), _DIGEST_BYTES)))
+
+
+def _read_inventory(payload: bytes) -> Inventory:
+    (bits, _) = _SHARDS.unpack_from(payload)
+    shards = frozenset(shard for shard in range(MESH_SHARDS) if bits >> shard & 1)
+    items = [
+        Item(subject, kind, epoch, (newness, then))
+        for kind, _, epoch, subject, newness, then in _ITEM.iter_unpack(memoryview(payload)[_SHARDS.size :])
+    ]
+    if any(item.shard not in shards for item in items):
+        raise ProtocolError(Fault.BAD_FIELD, "an inventory has an item of a shard that it does not list")
+    return Inventory(shards, tuple(items))
+
+
+def _read_offer(payload: bytes) -> Offer:
+    entries = _OFFERED.iter_unpack(memoryview(payload)[_NUMBER.size :])
+    return Offer(_NUMBER.unpack_from(payload)[0], tuple(Offered(*entry[:3]) for entry in entries))
+
+
+def _read_verdicts(payload: bytes) -> Verdicts:
+    try:
+        verdicts = tuple(map(Verdict, payload[_NUMBER.size :]))
+    except ValueError as error:
+        raise ProtocolError(Fault.BAD_FIELD, "a verdict on an envelope is not known here") from error
+    return Verdicts(_NUMBER.unpack_from(payload)[0], verdicts)
+
+
 _READERS: Final[Mapping[int, Callable[[bytes], Message]]] = {
     _MessageType.HELLO: _read_hello,
     _MessageType.BUNDLE: _read_bundle_message,
     _MessageType.TAKEN: _read_taken,
     _MessageType.PING: Ping,
     _MessageType.PONG: Pong,
+    _MessageType.DIGESTS: _read_digests,
+    _MessageType.INVENTORY: _read_inventory,
+    _MessageType.OFFER: _read_offer,
+    _MessageType.VERDICTS: _read_verdicts,
 }

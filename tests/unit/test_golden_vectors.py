@@ -20,7 +20,19 @@ from sync_protocol.head import parse_head
 from sync_protocol.identity import Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import RecipientPrivateKey, VerifyingKey
 from sync_protocol.medium import read_medium_certificate, read_medium_identity
-from sync_protocol.mesh import BundleMessage, Hello, MessageReader, PassedOver, Ping, Pong, Taken
+from sync_protocol.mesh import (
+    BundleMessage,
+    Digests,
+    Hello,
+    Inventory,
+    MessageReader,
+    Offer,
+    PassedOver,
+    Ping,
+    Pong,
+    Taken,
+    Verdicts,
+)
 from sync_protocol.receipt import read_receipt
 from sync_protocol.records import EnrolmentRequest, Provisioning, check_request, decode_record
 from sync_protocol.statement import Statement, parse_statement
@@ -207,6 +219,19 @@ def _read_mesh_messages(data: bytes) -> Values:
                 messages.append({"type": 4, "data": asked.hex()})
             case Pong(asked):
                 messages.append({"type": 5, "data": asked.hex()})
+            case Digests(digests):
+                messages.append({"type": 6, "digests": [one.hex() for one in digests]})
+            case Inventory(shards, items):
+                shown = [
+                    {"kind": one.kind, "epoch": one.epoch, "subject": one.subject.hex(), "numbers": list(one.newness)}
+                    for one in items
+                ]
+                messages.append({"type": 7, "shards": sorted(shards), "items": shown})
+            case Offer(number, envelopes):
+                offered = [{"id": one.id.hex(), "bytes": one.size_bytes, "copies": one.copies} for one in envelopes]
+                messages.append({"type": 8, "number": number, "envelopes": offered})
+            case Verdicts(number, verdicts):
+                messages.append({"type": 9, "number": number, "verdicts": [int(one) for one in verdicts]})
             case PassedOver():
                 pass
     assert reader.kept_bytes == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -13,18 +14,40 @@ from sync_protocol.limits import BUNDLE_BYTES_MAX, MESH_PAYLOAD_BYTES_MAX
 from sync_protocol.mesh import (
     Arrived,
     BundleMessage,
+    Digests,
     Hello,
+    Inventory,
+    Item,
     Message,
     MessageReader,
+    Offer,
+    Offered,
     PassedOver,
     Ping,
     Pong,
     Taken,
+    Verdict,
+    Verdicts,
+    digests_of,
     write_message,
 )
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
+ITEMS = st.builds(
+    Item,
+    st.binary(min_size=16, max_size=16),
+    st.integers(0, 255),
+    st.integers(0, (1 << 32) - 1),
+    st.tuples(NUMBERS, NUMBERS),
+)
+OFFERED = st.builds(
+    Offered, st.binary(min_size=32, max_size=32), st.integers(0, (1 << 32) - 1), st.integers(0, 255)
+)
 MESSAGES = st.one_of(
+    st.builds(Digests, st.lists(st.binary(min_size=8, max_size=8), min_size=16, max_size=16).map(tuple)),
+    st.lists(ITEMS, max_size=5).map(lambda items: Inventory(frozenset(item.shard for item in items), tuple(items))),
+    st.builds(Offer, NUMBERS, st.lists(OFFERED, max_size=4).map(tuple)),
+    st.builds(Verdicts, NUMBERS, st.lists(st.sampled_from(Verdict), max_size=9).map(tuple)),
     st.builds(Hello, st.booleans(), st.none() | st.integers(0, (1 << 64) - 2), NUMBERS),
     st.builds(BundleMessage, NUMBERS, st.binary(max_size=300)),
     st.builds(Taken, NUMBERS, st.booleans(), st.lists(st.binary(min_size=32, max_size=32), max_size=4).map(tuple)),
@@ -45,6 +68,17 @@ def read(data: bytes, piece_bytes: int) -> list[Arrived]:
 @given(st.lists(MESSAGES, max_size=6), st.integers(1, 400))
 def test_messages_read_back_in_pieces_of_any_size(messages: list[Message], piece_bytes: int) -> None:
     assert read(b"".join(map(write_message, messages)), piece_bytes) == messages
+
+
+@given(st.lists(ITEMS, max_size=8), st.randoms(use_true_random=False), ITEMS)
+def test_digests_tell_what_is_known_in_whatever_order_it_is_listed(
+    items: list[Item], randomness: random.Random, more: Item
+) -> None:
+    shuffled = list(items)
+    randomness.shuffle(shuffled)
+    assert digests_of(items) == digests_of(shuffled)
+    before, after = digests_of(items).digests, digests_of([*items, more]).digests
+    assert [shard for shard in range(16) if before[shard] != after[shard]] == [more.shard]
 
 
 @given(st.lists(st.binary(max_size=80), max_size=10))
@@ -74,7 +108,7 @@ def test_whatever_is_announced_the_error_does_not_depend_on_the_pieces(
     assert outcome(data.draw(st.integers(1, 50))) == outcome(max(1, len(stream)))
 
 
-@given(st.integers(6, 255), st.binary(max_size=500), st.integers(1, 200), MESSAGES)
+@given(st.integers(10, 255), st.binary(max_size=500), st.integers(1, 200), MESSAGES)
 def test_unknown_types_are_passed_over_and_what_follows_is_read(
     kind: int, payload: bytes, piece_bytes: int, message: Message
 ) -> None:

@@ -7,13 +7,41 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from sync_protocol.bundle import write_bundle
-from sync_protocol.mesh import BundleMessage, Hello, Message, Ping, Pong, Taken, write_message
+from sync_protocol.mesh import (
+    BundleMessage,
+    Hello,
+    Inventory,
+    Item,
+    Message,
+    Offer,
+    Offered,
+    Ping,
+    Pong,
+    Taken,
+    Verdict,
+    Verdicts,
+    digests_of,
+    write_message,
+)
 
 if TYPE_CHECKING:
     from tests.vectors.generate import Writer
 
 _READER = "mesh_messages"
 _IDS = tuple(sha256(b"golden vector envelope " + name).digest() for name in (b"1", b"2"))
+
+_ITEMS = (
+    Item(_IDS[0][:15] + b"\x21", 1, 0, (7, 0)),
+    Item(_IDS[0][:15] + b"\x21", 2, 0, ((1 << 32) + 1, 0)),
+    Item(_IDS[1][:15] + b"\x21", 0, 2, (40, 7)),
+    Item(_IDS[1][:15] + b"\xff", 0, 1, (41, 0)),
+)
+_DIGESTS = digests_of(_ITEMS)
+
+
+def _shown(item: Item) -> dict[str, Any]:
+    return {"kind": item.kind, "epoch": item.epoch, "subject": item.subject.hex(), "numbers": list(item.newness)}
+
 
 HELLO = Hello(False, None, 0)
 MESSAGES: dict[str, tuple[Message, dict[str, Any]]] = {
@@ -37,6 +65,28 @@ MESSAGES: dict[str, tuple[Message, dict[str, Any]]] = {
     "not_taken": (Taken(8, False), {"type": 3, "number": 8, "recorded": False, "declined": []}),
     "ping": (Ping(b"anybody?"), {"type": 4, "data": b"anybody?".hex()}),
     "pong": (Pong(b"anybody?"), {"type": 5, "data": b"anybody?".hex()}),
+    "digests_of_four_items": (_DIGESTS, {"type": 6, "digests": [one.hex() for one in _DIGESTS.digests]}),
+    "digests_of_nothing": (digests_of([]), {"type": 6, "digests": [sha256(b"").hexdigest()[:16]] * 16}),
+    "inventory": (
+        Inventory(frozenset({1, 15, 0}), _ITEMS),
+        {"type": 7, "shards": [0, 1, 15], "items": [_shown(item) for item in _ITEMS]},
+    ),
+    "inventory_of_nothing": (Inventory(frozenset({2}), ()), {"type": 7, "shards": [2], "items": []}),
+    "offer": (
+        Offer(3, (Offered(_IDS[0], 2_345, 8), Offered(_IDS[1], 190 * 1024, 0))),
+        {
+            "type": 8,
+            "number": 3,
+            "envelopes": [
+                {"id": _IDS[0].hex(), "bytes": 2_345, "copies": 8},
+                {"id": _IDS[1].hex(), "bytes": 190 * 1024, "copies": 0},
+            ],
+        },
+    ),
+    "verdicts": (
+        Verdicts(3, (Verdict.WANTED, Verdict.HELD, Verdict.NO_ROOM)),
+        {"type": 9, "number": 3, "verdicts": [0, 1, 2]},
+    ),
 }
 
 
@@ -55,7 +105,7 @@ def write_mesh(writer: Writer) -> None:
     writer.accept(
         "mesh_of_a_later_release",
         _READER,
-        later + _raw(6, b"of a later release") + _raw(255, b"") + write_message(ping[0]),
+        later + _raw(64, b"of a later release") + _raw(255, b"") + write_message(ping[0]),
         messages=[MESSAGES["hello_of_one_that_never_reached_the_center"][1], ping[1]],
     )
     taken = struct.Struct(">QB3sI")
@@ -72,6 +122,17 @@ def write_mesh(writer: Writer) -> None:
         ("taken_outcome_2", _raw(3, taken.pack(1, 2, bytes(3), 0)), "bad_field"),
         ("taken_ids_lie_high", _raw(3, taken.pack(1, 0, bytes(3), 2) + _IDS[0]), "bad_field"),
         ("taken_ids_lie_low", _raw(3, taken.pack(1, 0, bytes(3), 0) + _IDS[0]), "bad_field"),
+        ("digests_too_few", _raw(6, bytes(120)), "bad_field"),
+        ("inventory_cut", _raw(7, bytes(3)), "truncated"),
+        ("inventory_item_cut", _raw(7, bytes(4 + 39)), "bad_field"),
+        ("inventory_too_long", _raw(7, b"", length=4 + 40 * 6_001), "oversized"),
+        ("inventory_of_another_shard", _raw(7, b"\0\1\0\0" + bytes(23) + b"\1" + bytes(16)), "bad_field"),
+        ("offer_cut", _raw(8, bytes(7)), "truncated"),
+        ("offer_entry_cut", _raw(8, bytes(8 + 39)), "bad_field"),
+        ("offer_too_long", _raw(8, b"", length=8 + 40 * 1_025), "oversized"),
+        ("verdicts_cut", _raw(9, bytes(7)), "truncated"),
+        ("verdicts_too_long", _raw(9, b"", length=8 + 1_025), "oversized"),
+        ("verdict_3", _raw(9, bytes(8) + b"\3"), "bad_field"),
         ("taken_id_cut", _raw(3, taken.pack(1, 0, bytes(3), 1) + _IDS[0][:31]), "bad_field"),
     ):
         writer.refuse(f"mesh_{name}", _READER, data, fault)
