@@ -32,10 +32,12 @@ _ITEM: Final = struct.Struct(">B3sI16sQQ")
 _ID_BYTES: Final = 32
 _DIGEST_BYTES: Final = 8
 _REACHES_CENTER: Final = 0x01
+_IS_COLLECTION_POINT: Final = 0x02
 _NEVER: Final = (1 << 64) - 1
 
 MESSAGE_HEADER_BYTES: Final = _HEADER.size
 PING_BYTES: Final = 8
+INVENTORY_ITEM_BYTES: Final = _ITEM.size
 
 
 class _MessageType(IntEnum):
@@ -52,13 +54,14 @@ class _MessageType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """How a device stands. `last_contact_seconds` is the time since it last heard the center, None when it never did;
-    `room_bytes` is what it can still keep of others' envelopes.
+    """How a device stands. `last_contact_seconds` is the time since it last heard the center itself, None when it never
+    did; `room_bytes` is what it can still keep of others' envelopes.
     """
 
     reaches_center: bool
     last_contact_seconds: int | None
     room_bytes: int
+    is_collection_point: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,8 @@ class Verdict(IntEnum):
     HELD = 1
     """It is on its disk, or was until the center had it."""
     NO_ROOM = 2
+    LATER = 3
+    """Another neighbour is about to bring it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,32 +282,18 @@ def _check_length(message_type: int, length: int) -> None:
     """Raise ProtocolError for a length that no message of this type has."""
     if length > MESH_PAYLOAD_BYTES_MAX:
         raise ProtocolError(Fault.OVERSIZED, f"a message's payload has at most {MESH_PAYLOAD_BYTES_MAX} bytes")
-    match message_type:
-        case _MessageType.HELLO:
-            _check_exactly(_HELLO.size, length, "hello")
-        case _MessageType.PING | _MessageType.PONG:
-            _check_exactly(PING_BYTES, length, "ping or pong")
-        case _MessageType.BUNDLE:
-            if length < _NUMBER.size:
-                raise ProtocolError(Fault.TRUNCATED, "a bundle message ends within its number")
-            if length > _NUMBER.size + BUNDLE_BYTES_MAX:
-                raise ProtocolError(Fault.OVERSIZED, f"a neighbour's bundle has at most {BUNDLE_BYTES_MAX} bytes")
-        case _MessageType.TAKEN:
-            if length < _TAKEN.size:
-                raise ProtocolError(Fault.TRUNCATED, "an answer to a bundle ends before its ids")
-            if (length - _TAKEN.size) % _ID_BYTES:
-                raise ProtocolError(Fault.BAD_FIELD, "an answer to a bundle ends within an id")
-        case _MessageType.DIGESTS:
-            _check_exactly(MESH_SHARDS * _DIGEST_BYTES, length, "digests")
-        case _MessageType.INVENTORY:
-            _check_entries(length, _SHARDS.size, _ITEM.size, MESH_INVENTORY_ITEMS_MAX, "an inventory")
-        case _MessageType.OFFER:
-            _check_entries(length, _NUMBER.size, _OFFERED.size, MESH_OFFER_ENVELOPES_MAX, "an offer")
-        case _MessageType.VERDICTS:
-            _check_entries(length, _NUMBER.size, 1, MESH_OFFER_ENVELOPES_MAX, "an answer to an offer")
+    if message_type in _EXACT_LENGTHS:
+        _check_exactly(*_EXACT_LENGTHS[message_type], length)
+    elif message_type in _LISTS:
+        _check_entries(*_LISTS[message_type], length)
+    elif message_type == _MessageType.BUNDLE:
+        if length < _NUMBER.size:
+            raise ProtocolError(Fault.TRUNCATED, "a bundle message ends within its number")
+        if length > _NUMBER.size + BUNDLE_BYTES_MAX:
+            raise ProtocolError(Fault.OVERSIZED, f"a neighbour's bundle has at most {BUNDLE_BYTES_MAX} bytes")
 
 
-def _check_entries(length: int, before: int, entry: int, entries_max: int, what: str) -> None:
+def _check_entries(before: int, entry: int, entries_max: int, what: str, length: int) -> None:
     if length < before:
         raise ProtocolError(Fault.TRUNCATED, f"{what} ends before its first entry")
     if (length - before) % entry:
@@ -311,13 +302,13 @@ def _check_entries(length: int, before: int, entry: int, entries_max: int, what:
         raise ProtocolError(Fault.OVERSIZED, f"{what} has at most {entries_max} entries")
 
 
-def _check_exactly(expected: int, length: int, what: str) -> None:
+def _check_exactly(expected: int, what: str, length: int) -> None:
     if length != expected:
         raise ProtocolError(Fault.BAD_FIELD, f"the payload of {what} has {expected} bytes, this has {length}")
 
 
 def _checked_ping(data: bytes) -> bytes:
-    _check_exactly(PING_BYTES, len(data), "ping or pong")
+    _check_exactly(PING_BYTES, "ping or pong", len(data))
     return data
 
 
@@ -325,12 +316,14 @@ def _hello_payload(hello: Hello) -> bytes:
     if hello.last_contact_seconds == _NEVER:
         raise ProtocolError(Fault.BAD_FIELD, "the time since the last contact is too large for its field")
     seconds = _NEVER if hello.last_contact_seconds is None else hello.last_contact_seconds
-    return pack(_HELLO, _REACHES_CENTER if hello.reaches_center else 0, bytes(3), seconds, hello.room_bytes)
+    flags = _REACHES_CENTER * hello.reaches_center | _IS_COLLECTION_POINT * hello.is_collection_point
+    return pack(_HELLO, flags, bytes(3), seconds, hello.room_bytes)
 
 
 def _read_hello(payload: bytes) -> Hello:
     flags, _, seconds, room_bytes = _HELLO.unpack(payload)
-    return Hello(bool(flags & _REACHES_CENTER), None if seconds == _NEVER else seconds, room_bytes)
+    contact_seconds = None if seconds == _NEVER else seconds
+    return Hello(bool(flags & _REACHES_CENTER), contact_seconds, room_bytes, bool(flags & _IS_COLLECTION_POINT))
 
 
 def _read_bundle_message(payload: bytes) -> BundleMessage:
@@ -379,6 +372,20 @@ def _read_verdicts(payload: bytes) -> Verdicts:
         raise ProtocolError(Fault.BAD_FIELD, "a verdict on an envelope is not known here") from error
     return Verdicts(_NUMBER.unpack_from(payload)[0], verdicts)
 
+
+_EXACT_LENGTHS: Final[Mapping[int, tuple[int, str]]] = {
+    _MessageType.HELLO: (_HELLO.size, "hello"),
+    _MessageType.PING: (PING_BYTES, "ping or pong"),
+    _MessageType.PONG: (PING_BYTES, "ping or pong"),
+    _MessageType.DIGESTS: (MESH_SHARDS * _DIGEST_BYTES, "digests"),
+}
+_LISTS: Final[Mapping[int, tuple[int, int, int, str]]] = {
+    _MessageType.TAKEN: (_TAKEN.size, _ID_BYTES, MESH_PAYLOAD_BYTES_MAX, "an answer to a bundle"),
+    _MessageType.INVENTORY: (_SHARDS.size, _ITEM.size, MESH_INVENTORY_ITEMS_MAX, "an inventory"),
+    _MessageType.OFFER: (_NUMBER.size, _OFFERED.size, MESH_OFFER_ENVELOPES_MAX, "an offer"),
+    _MessageType.VERDICTS: (_NUMBER.size, 1, MESH_OFFER_ENVELOPES_MAX, "an answer to an offer"),
+}
+"""Bytes before the first entry, and of each; how many there may be."""
 
 _READERS: Final[Mapping[int, Callable[[bytes], Message]]] = {
     _MessageType.HELLO: _read_hello,

@@ -15,12 +15,16 @@ is, and answers with its own hello if it keeps the connection, too.
 | asked | bundle | `Ended`, misused | ended |
 | open | taken, of a bundle under way | `Answered` | open |
 | open, asked | taken, of no bundle under way | `Ended`, misused | ended |
+| open | digests, inventory; offer, when no other of the far end's is unanswered; verdicts, one for each envelope of
+ours that is offered | `Said`, for the engine | open |
+| open | another offer, other verdicts | `Ended`, misused | ended |
+| asked | digests, inventory, offer, verdicts | `Ended`, misused | ended |
 | open, asked | ping | pong | the same |
 | open, asked | pong, message of an unknown type | nothing | the same |
 | open | nothing heard for 60 s | ping | open |
 | open | nothing heard for 90 s, and no bundle of the far end's is being recorded | `Ended`, silent | ended |
-| open | a bundle unanswered for 120 s | `Ended`, unanswered | ended |
-| open | no bundle and no answer either way for 10 minutes | `Ended`, idle | ended |
+| open | a bundle or an offer unanswered for 120 s | `Ended`, unanswered | ended |
+| open | no bundle, offer or answer either way for 10 minutes | `Ended`, idle | ended |
 | any | bytes that are no messages | `Ended`, misused | ended |
 | any | too much beside bundles and their answers in a minute | `Ended`, flooded | ended |
 | ended | anything | nothing | ended |
@@ -40,16 +44,22 @@ from edge_agent.mesh.allowance import Allowance
 from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import MESH_BUNDLES_UNANSWERED_MAX
 from sync_protocol.mesh import (
+    INVENTORY_ITEM_BYTES,
     MESSAGE_HEADER_BYTES,
     PING_BYTES,
     Arrived,
     BundleMessage,
+    Digests,
+    Exchanged,
     Hello,
+    Inventory,
     MessageReader,
+    Offer,
     PassedOver,
     Ping,
     Pong,
     Taken,
+    Verdicts,
     write_message,
 )
 
@@ -67,6 +77,8 @@ BESIDE_BYTES_PER_MINUTE_MAX: Final = 1024 * 1024
 """Hellos, pings and what later releases say: honest ones take some kilobytes, and nothing else slows them down."""
 HELLOS_PER_MINUTE_MAX: Final = 12
 """Each may cost a new link in the engine, and so a commit."""
+DIGESTS_PER_MINUTE_MAX: Final = 12
+"""Each is answered with a list of what this device knows."""
 HELLO_PAUSE_SECONDS: Final = 10
 """Between two of our own after the first, so that the far end never hears more than it allows."""
 
@@ -112,6 +124,13 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Said:
+    """The far end's engine says something to ours."""
+
+    message: Exchanged
+
+
+@dataclass(frozen=True)
 class Ended:
     """Nothing more will come of this conversation; the connection is to be closed."""
 
@@ -119,7 +138,7 @@ class Ended:
     detail: str = ""
 
 
-Outcome = Write | Greeted | BundleCame | Answered | Ended
+Outcome = Write | Greeted | BundleCame | Answered | Said | Ended
 
 
 class _State(Enum):
@@ -145,8 +164,12 @@ class Conversation:
         self._numbers = 0
         self._under_way: dict[int, float] = {}
         self._unanswered: set[int] = set()
+        self._offer_under_way: tuple[Offer, float] | None = None
+        self._offer_waiting: Offer | None = None
+        self._offer_unanswered: Offer | None = None
         self._beside = Allowance(BESIDE_BYTES_PER_MINUTE_MAX, 60)
         self._hellos = Allowance(HELLOS_PER_MINUTE_MAX, 60)
+        self._digests = Allowance(DIGESTS_PER_MINUTE_MAX, 60)
 
     @property
     def can_send(self) -> bool:
@@ -183,14 +206,34 @@ class Conversation:
         self._under_way[self._numbers] = self._talked_at = now_seconds
         return self._numbers, [Write(written)]
 
-    def answer(self, number: int, *, recorded: bool, now_seconds: float) -> Sequence[Outcome]:
+    def tell(self, message: Exchanged, now_seconds: float) -> Sequence[Outcome]:
+        """Say to the far end's engine what ours has to say."""
+        if self._state is not _State.OPEN:
+            return []
+        if isinstance(message, Offer):
+            if self._offer_under_way is not None:  # of a session that is over; its answer has to come first
+                self._offer_waiting = message
+                return []
+            self._offer_under_way = message, now_seconds
+        elif isinstance(message, Verdicts):
+            unanswered = self._offer_unanswered
+            if unanswered is None or unanswered.number != message.number:
+                # The engine began anew in between, and the far end has been told so.
+                return []
+            self._offer_unanswered = None
+        self._talked_at = now_seconds
+        return [Write(write_message(message))]
+
+    def answer(
+        self, number: int, *, recorded: bool, now_seconds: float, declined: Sequence[bytes] = ()
+    ) -> Sequence[Outcome]:
         """Say what became of a bundle of the far end's."""
         if self._state is not _State.OPEN:
             return []
         self._unanswered.discard(number)
         self._talked_at = now_seconds
         self._hear(now_seconds)
-        return [Write(write_message(Taken(number, recorded)))]
+        return [Write(write_message(Taken(number, recorded, tuple(declined))))]
 
     def probe(self, now_seconds: float) -> Sequence[Outcome]:
         """Ask whether the far end is still there, and give it little time to answer."""
@@ -228,7 +271,7 @@ class Conversation:
             return [self._end(EndReason.NO_HELLO)] if late else []
         if not self._unanswered and now_seconds >= self._silent_at:
             return [self._end(EndReason.SILENT)]
-        if self._under_way and now_seconds >= min(self._under_way.values()) + ANSWER_SECONDS:
+        if any(now_seconds >= sent_at + ANSWER_SECONDS for sent_at in self._waits_since):
             return [self._end(EndReason.UNANSWERED)]
         if now_seconds >= self._talked_at + IDLE_SECONDS:
             return [self._end(EndReason.IDLE)]
@@ -245,12 +288,18 @@ class Conversation:
         if self._state is not _State.OPEN:
             return self._began_at + GREETING_SECONDS
         times = [self._ping_at, self._talked_at + IDLE_SECONDS]
-        times += [sent_at + ANSWER_SECONDS for sent_at in self._under_way.values()]
+        times += [sent_at + ANSWER_SECONDS for sent_at in self._waits_since]
         if not self._unanswered:
             times.append(self._silent_at)
         if self._to_say is not None and self._said_at is not None:
             times.append(self._said_at + HELLO_PAUSE_SECONDS)
         return min(times)
+
+    @property
+    def _waits_since(self) -> list[float]:
+        """When those bundles and the offer of ours were sent that are not answered yet."""
+        offers = [] if self._offer_under_way is None else [self._offer_under_way[1]]
+        return [*self._under_way.values(), *offers]
 
     @property
     def _ping_at(self) -> float:
@@ -266,6 +315,8 @@ class Conversation:
                 return self._take_bundle(number, bundle, now)
             case Taken(number):
                 return self._take_answer(message, number, now)
+            case Digests() | Inventory() | Offer() | Verdicts():
+                return self._take_exchanged(message, now)
             case Ping(data):
                 return self._take_beside(PING_BYTES, now) or [Write(write_message(Pong(data)))]
             case Pong():
@@ -298,6 +349,29 @@ class Conversation:
             return [self._end(EndReason.MISUSED, "it answered a bundle that it was not sent")]
         self._talked_at = now
         return [Answered(taken)]
+
+    def _take_exchanged(self, message: Exchanged, now: float) -> list[Outcome]:
+        if self._state is not _State.OPEN:
+            return [self._end(EndReason.MISUSED, "it spoke of envelopes before it was answered")]
+        if isinstance(message, Digests) and self._digests.spend(1, now) > 0:
+            return [self._end(EndReason.FLOODED, "it says too often what it knows")]
+        if isinstance(message, Offer):
+            if self._offer_unanswered is not None:
+                return [self._end(EndReason.MISUSED, "it made an offer before the one before was answered")]
+            self._offer_unanswered = message
+        elif isinstance(message, Verdicts):
+            offer = None if self._offer_under_way is None else self._offer_under_way[0]
+            if offer is None or (offer.number, len(offer.envelopes)) != (message.number, len(message.verdicts)):
+                return [self._end(EndReason.MISUSED, "it answered an offer that it was not made")]
+            self._offer_under_way, waiting, self._offer_waiting = None, self._offer_waiting, None
+            if waiting is not None:
+                return [Said(message), *self.tell(waiting, now)]
+        elif isinstance(message, Inventory):
+            flood = self._take_beside(len(message.items) * INVENTORY_ITEM_BYTES, now)
+            if flood:
+                return flood
+        self._talked_at = now
+        return [Said(message)]
 
     def _take_beside(self, payload_bytes: int, now: float) -> list[Outcome]:
         if self._beside.spend(MESSAGE_HEADER_BYTES + payload_bytes, now) > 0:

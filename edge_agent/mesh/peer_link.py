@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.ports import LinkHost
+from edge_agent.engine.settings import SECOND
 from edge_agent.mesh.allowance import Allowance
 from edge_agent.mesh.connection import READ_BYTES, PeerConnection, problem_of
 from edge_agent.mesh.conversation import (
@@ -24,11 +25,12 @@ from edge_agent.mesh.conversation import (
     EndReason,
     Greeted,
     Outcome,
+    Said,
     Write,
 )
 from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import BUNDLE_BYTES_MAX, MESH_BUNDLES_UNANSWERED_MAX
-from sync_protocol.mesh import Hello, Taken
+from sync_protocol.mesh import Exchanged, Hello, Offer, Taken
 
 PROGRESS_SECONDS: Final = 30
 """A neighbour that takes nothing of a piece for so long is gone, or means to keep us waiting."""
@@ -41,6 +43,9 @@ CLOSED: Final = "it closed the connection"
 
 _PIECE_BYTES: Final = 32 * 1024
 """What is written at once: 30 seconds for it are a link of 1 KB/s."""
+
+_OFFERED_ENVELOPE_BYTES: Final = 4 * 1024
+"""An envelope that is offered counts as so much that was read: looking it up takes time, whether it comes or not."""
 
 _OUTGOING_MESSAGES_MAX: Final = 64
 """Two bundles, answers, pings. More means that it asks, and does not fetch the answers."""
@@ -179,6 +184,11 @@ class PeerLink:
             self._waiting.append((token, data))
             self._send_waiting()
 
+    def tell(self, key: str, message: Exchanged) -> None:
+        """Say to the far end's engine what ours says."""
+        if key == self._key:
+            self._perform(self._conversation.tell(message, self._loop.time()))
+
     async def _ending_of(self, work: Coroutine[None, None, str]) -> None:
         try:
             reason = await work
@@ -203,6 +213,12 @@ class PeerLink:
                         await self._record(number, bundle)
                     case Answered(taken):
                         self._settle(taken)
+                    case Said(message):
+                        if isinstance(message, Offer):
+                            offered_bytes = len(message.envelopes) * _OFFERED_ENVELOPE_BYTES
+                            pause_seconds = self._bytes.spend(offered_bytes, self._loop.time())
+                        if self._key is not None:
+                            await self._host.said(self._key, message)
                     case Write() | Ended():
                         self._perform([outcome])
             self._send_waiting()
@@ -237,10 +253,10 @@ class PeerLink:
         if before is None or before.reaches_center != hello.reaches_center:
             # To the engine a link is what it was declared to be, so one that has changed is another.
             self._take_down()
-            self._set_up(reaches_center=hello.reaches_center)
+            self._set_up(hello)
         return None
 
-    def _set_up(self, *, reaches_center: bool) -> None:
+    def _set_up(self, hello: Hello) -> None:
         if self._over.done():
             return
         self._key = self._admission.next_key()
@@ -248,9 +264,11 @@ class PeerLink:
             key=self._key,
             shape=LinkShape.DUPLEX,
             far_end=self.device,
-            reaches_center=reaches_center,
+            reaches_center=hello.reaches_center,
             bundles_in_flight_max=MESH_BUNDLES_UNANSWERED_MAX,
             bundle_bytes_max=BUNDLE_BYTES_MAX,
+            contact_age=None if hello.last_contact_seconds is None else hello.last_contact_seconds * SECOND,
+            collects=hello.is_collection_point,
         )
         self._host.link_up(link, _Outlet(self, self._key))
         if self.since_seconds is None:
@@ -268,14 +286,15 @@ class PeerLink:
         if key is None:
             return
         self.passed.bundles_in += 1
-        await self._host.bundle_arrived(key, bundle)
+        declined = await self._host.bundle_arrived(key, bundle)
         # A queue that could not record closes its links; what it did not record must not be answered as taken.
         if not self._over.done():
-            self._perform(self._conversation.answer(number, recorded=True, now_seconds=self._loop.time()))
+            now_seconds = self._loop.time()
+            self._perform(self._conversation.answer(number, recorded=True, now_seconds=now_seconds, declined=declined))
 
     def _settle(self, taken: Taken) -> None:
         key, token = self._under_way.pop(taken.number)
-        self._host.settled(key, token, taken=taken.recorded)
+        self._host.settled(key, token, taken=taken.recorded, declined=taken.declined)
 
     def _send_waiting(self) -> None:
         while self._waiting and self._key is not None and self._conversation.can_send:
@@ -331,6 +350,9 @@ class _Outlet:
 
     def follow(self, origins: frozenset[bytes]) -> None:
         """A neighbour gives what it has, unasked."""
+
+    def say(self, message: Exchanged) -> None:
+        self._link.tell(self._key, message)
 
     def close(self) -> None:
         self._link.part("the queue could not record")

@@ -25,7 +25,18 @@ from edge_agent.mesh.neighbours import MeshSettings
 from edge_agent.mesh.peer_link import PeerLink
 from sync_protocol.bundle import FrameType, read_bundle, write_bundle
 from sync_protocol.envelope import parse_envelope
-from sync_protocol.mesh import BundleMessage, Hello, Ping, Pong, Taken, write_message
+from sync_protocol.mesh import (
+    BundleMessage,
+    Hello,
+    Inventory,
+    Message,
+    Ping,
+    Pong,
+    Taken,
+    Verdict,
+    Verdicts,
+    write_message,
+)
 from tests.support.device import NOW, committed, receipt
 from tests.support.mesh_devices import (
     ADDRESS,
@@ -71,23 +82,24 @@ def links_of(device: MeshDevice) -> list[Link | str]:
 
 
 def hold_arrivals(device: MeshDevice) -> tuple[list[bytes], asyncio.Event]:
-    """Make the device record nothing until the event is set; return what has come, too."""
+    """Make the device record no envelopes until the event is set; return what has come, too, but for statements."""
     came: list[bytes] = []
     go_on = asyncio.Event()
     runner, arrived = device.living.runner, device.living.runner.bundle_arrived
 
-    async def bundle_arrived(link_key: str, data: bytes) -> None:
-        came.append(data)
-        await go_on.wait()
-        await arrived(link_key, data)
+    async def bundle_arrived(link_key: str, data: bytes) -> tuple[bytes, ...]:
+        if envelopes_of(data) or not read_bundle(data).frames:
+            came.append(data)
+            await go_on.wait()
+        return await arrived(link_key, data)
 
     runner.bundle_arrived = bundle_arrived  # type: ignore[method-assign]  # to hold it up
     return came, go_on
 
 
 @contextmanager
-def silent_peer(port: int, context: ssl.SSLContext) -> Iterator[Callable[[], None]]:
-    """Dial with little room in the kernel, and fetch nothing; yields what says hello."""
+def silent_peer(port: int, context: ssl.SSLContext) -> Iterator[Callable[..., None]]:
+    """Dial with little room in the kernel, and fetch nothing after the handshake; yields what says messages."""
     with socket.socket() as plain:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         plain.setblocking(False)
@@ -95,19 +107,22 @@ def silent_peer(port: int, context: ssl.SSLContext) -> Iterator[Callable[[], Non
         outgoing, incoming = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context.wrap_bio(incoming, outgoing)
 
-        def say_hello() -> None:
+        def shake_hands() -> None:
             plain.setblocking(True)
             while True:
                 try:
-                    tls.do_handshake()
-                    break
+                    return tls.do_handshake()
                 except ssl.SSLWantReadError:
                     plain.sendall(outgoing.read())
                     incoming.write(plain.recv(65536))
-            tls.write(write_message(HELLO))
+
+        def say(*messages: Message) -> None:
+            if tls.version() is None or not plain.getblocking():
+                shake_hands()
+            tls.write(b"".join(write_message(one) for one in messages))
             plain.sendall(outgoing.read())
 
-        yield say_hello
+        yield say
 
 
 async def marks(device: MeshDevice) -> Sequence[object]:
@@ -226,8 +241,9 @@ async def test_a_bundle_is_not_answered_once_the_queue_has_closed_the_link(
             outlets.append(outlet)
             up(link, outlet)
 
-        async def bundle_arrived(link_key: str, data: bytes) -> None:
+        async def bundle_arrived(link_key: str, data: bytes) -> tuple[bytes, ...]:
             outlets[0].close()
+            return ()
 
         runner.link_up, runner.bundle_arrived = link_up, bundle_arrived  # type: ignore[method-assign]  # a failing disk
         async with raw_peer(b.port, certificates.client(bytes(16).hex()), hello=HELLO) as peer:
@@ -273,10 +289,15 @@ async def test_a_neighbour_that_fetches_nothing_is_let_go_and_others_are_served(
     settings = replace(QUICK, progress_seconds=0.3)
     async with mesh_device(tmp_path, "a", certificates, settings=settings) as a:
         ids = await a.submit(*map(str, range(4)), filler_bytes=120_000)
-        with silent_peer(a.port, certificates.client(bytes(16).hex())) as say_hello:
+        with silent_peer(a.port, certificates.client(bytes(16).hex())) as say:
             seen = links_of(a)
-            await asyncio.to_thread(say_hello)
+            await asyncio.to_thread(say, HELLO)
             await until(lambda: len(seen) == 1)
+            await asyncio.to_thread(say, Inventory(frozenset(), ()))
+            async with asyncio.timeout(30):
+                while len(await a.rows("number", "number IN (SELECT envelope FROM dispatch)")) < len(ids):
+                    await asyncio.sleep(0.02)
+            await asyncio.to_thread(say, Verdicts(1, (Verdict.WANTED,) * len(ids)))
             async with mesh_device(tmp_path, "b", certificates) as b:
                 b.neighbours.meet(ADDRESS, a.port)
                 await b.until_keeps(ids)

@@ -31,7 +31,19 @@ from edge_agent.engine.store import EnvelopeStanding
 from edge_agent.mesh.neighbours import MeshSettings, Neighbours
 from edge_agent.mesh.peer_tls import peer_tls
 from edge_agent.tls import TlsMaterial
-from sync_protocol.mesh import Arrived, Hello, Message, MessageReader, write_message
+from sync_protocol.limits import MESH_SHARDS
+from sync_protocol.mesh import (
+    Arrived,
+    Digests,
+    Hello,
+    Inventory,
+    Message,
+    MessageReader,
+    Offer,
+    Verdict,
+    Verdicts,
+    write_message,
+)
 from tests.support.device import key_of, questionnaire
 from tests.support.living_device import Living, living
 
@@ -191,6 +203,8 @@ class RawPeer:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    exchanges: bool = True
+    """Whether it answers, as it hears them, what an engine has to say."""
     _messages: MessageReader = field(default_factory=MessageReader)
     _waiting: deque[Arrived] = field(default_factory=deque)
 
@@ -208,7 +222,17 @@ class RawPeer:
                 if not data:
                     return None
                 self._waiting.extend(self._messages.feed(data))
-        return self._waiting.popleft()
+        message = self._waiting.popleft()
+        if self.exchanges:
+            self._exchange(message)
+        return message
+
+    def _exchange(self, message: Arrived) -> None:
+        """Say what an engine would that knows nothing, has nothing and wants everything."""
+        if isinstance(message, Digests):
+            self.say(Inventory(frozenset(range(MESH_SHARDS)), ()))
+        elif isinstance(message, Offer):
+            self.say(Verdicts(message.number, (Verdict.WANTED,) * len(message.envelopes)))
 
     async def hear_a(self, kind: type[Heard]) -> Heard:
         """Return the next message of a kind, whatever comes before."""

@@ -207,9 +207,9 @@ def _read_mesh_messages(data: bytes) -> Values:
     messages: list[Values] = []
     for message in reader.feed(data):
         match message:
-            case Hello(reaches_center, seconds, room_bytes):
-                fields = {"reaches_center": reaches_center, "last_contact_seconds": seconds, "room_bytes": room_bytes}
-                messages.append({"type": 1, **fields})
+            case Hello(reaches_center, seconds, room_bytes, collects):
+                fields = {"reaches_center": reaches_center, "collects": collects}
+                messages.append({"type": 1, **fields, "last_contact_seconds": seconds, "room_bytes": room_bytes})
             case BundleMessage(number, bundle):
                 messages.append({"type": 2, "number": number, "bundle_sha256": sha256(bundle).hexdigest()})
             case Taken(number, recorded, declined):

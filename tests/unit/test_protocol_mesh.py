@@ -40,15 +40,13 @@ ITEMS = st.builds(
     st.integers(0, (1 << 32) - 1),
     st.tuples(NUMBERS, NUMBERS),
 )
-OFFERED = st.builds(
-    Offered, st.binary(min_size=32, max_size=32), st.integers(0, (1 << 32) - 1), st.integers(0, 255)
-)
+OFFERED = st.builds(Offered, st.binary(min_size=32, max_size=32), st.integers(0, (1 << 32) - 1), st.integers(0, 255))
 MESSAGES = st.one_of(
     st.builds(Digests, st.lists(st.binary(min_size=8, max_size=8), min_size=16, max_size=16).map(tuple)),
     st.lists(ITEMS, max_size=5).map(lambda items: Inventory(frozenset(item.shard for item in items), tuple(items))),
     st.builds(Offer, NUMBERS, st.lists(OFFERED, max_size=4).map(tuple)),
     st.builds(Verdicts, NUMBERS, st.lists(st.sampled_from(Verdict), max_size=9).map(tuple)),
-    st.builds(Hello, st.booleans(), st.none() | st.integers(0, (1 << 64) - 2), NUMBERS),
+    st.builds(Hello, st.booleans(), st.none() | st.integers(0, (1 << 64) - 2), NUMBERS, st.booleans()),
     st.builds(BundleMessage, NUMBERS, st.binary(max_size=300)),
     st.builds(Taken, NUMBERS, st.booleans(), st.lists(st.binary(min_size=32, max_size=32), max_size=4).map(tuple)),
     st.builds(Ping, st.binary(min_size=8, max_size=8)),
@@ -149,7 +147,7 @@ def test_a_short_message_that_announces_much_is_refused_at_once() -> None:
 
 def test_zeros_that_are_none_and_unknown_flags_are_passed_over() -> None:
     hello = write_message(Hello(True, 7, 9))
-    changed = hello[:1] + b"abc" + hello[4:8] + b"\xff" + b"def" + hello[12:]
+    changed = hello[:1] + b"abc" + hello[4:8] + b"\xfd" + b"def" + hello[12:]
     assert read(changed, len(changed)) == [Hello(True, 7, 9)]
 
 

@@ -389,6 +389,7 @@ def _mesh_fields(kind: int, payload: bytes) -> Values:
         seconds = _number(payload[4:12])
         return {
             "reaches_center": payload[0] & 1 == 1,
+            "collects": payload[0] & 2 == 2,
             "last_contact_seconds": None if seconds == (1 << 64) - 1 else seconds,
             "room_bytes": _number(payload[12:20]),
         }

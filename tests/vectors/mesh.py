@@ -47,11 +47,15 @@ HELLO = Hello(False, None, 0)
 MESSAGES: dict[str, tuple[Message, dict[str, Any]]] = {
     "hello_of_one_that_never_reached_the_center": (
         HELLO,
-        {"type": 1, "reaches_center": False, "last_contact_seconds": None, "room_bytes": 0},
+        {"type": 1, "reaches_center": False, "collects": False, "last_contact_seconds": None, "room_bytes": 0},
     ),
     "hello_of_a_gateway": (
         Hello(True, 0, 1 << 40),
-        {"type": 1, "reaches_center": True, "last_contact_seconds": 0, "room_bytes": 1 << 40},
+        {"type": 1, "reaches_center": True, "collects": False, "last_contact_seconds": 0, "room_bytes": 1 << 40},
+    ),
+    "hello_of_a_collection_point": (
+        Hello(False, 7_200, 1 << 20, is_collection_point=True),
+        {"type": 1, "reaches_center": False, "collects": True, "last_contact_seconds": 7_200, "room_bytes": 1 << 20},
     ),
     "bundle_message": (
         BundleMessage(7, write_bundle([])),
@@ -84,8 +88,8 @@ MESSAGES: dict[str, tuple[Message, dict[str, Any]]] = {
         },
     ),
     "verdicts": (
-        Verdicts(3, (Verdict.WANTED, Verdict.HELD, Verdict.NO_ROOM)),
-        {"type": 9, "number": 3, "verdicts": [0, 1, 2]},
+        Verdicts(3, (Verdict.WANTED, Verdict.HELD, Verdict.NO_ROOM, Verdict.LATER)),
+        {"type": 9, "number": 3, "verdicts": [0, 1, 2, 3]},
     ),
 }
 
@@ -101,7 +105,7 @@ def write_mesh(writer: Writer) -> None:
     everything = b"".join(write_message(message) for message, _ in MESSAGES.values())
     writer.accept("mesh_stream", _READER, everything, messages=[expected for _, expected in MESSAGES.values()])
     hello, ping = write_message(HELLO), MESSAGES["ping"]
-    later = hello[:1] + b"\1\2\3" + hello[4:8] + b"\xfe\1\2\3" + hello[12:]
+    later = hello[:1] + b"\1\2\3" + hello[4:8] + b"\xfc\1\2\3" + hello[12:]
     writer.accept(
         "mesh_of_a_later_release",
         _READER,
@@ -132,7 +136,7 @@ def write_mesh(writer: Writer) -> None:
         ("offer_too_long", _raw(8, b"", length=8 + 40 * 1_025), "oversized"),
         ("verdicts_cut", _raw(9, bytes(7)), "truncated"),
         ("verdicts_too_long", _raw(9, b"", length=8 + 1_025), "oversized"),
-        ("verdict_3", _raw(9, bytes(8) + b"\3"), "bad_field"),
+        ("verdict_4", _raw(9, bytes(8) + b"\4"), "bad_field"),
         ("taken_id_cut", _raw(3, taken.pack(1, 0, bytes(3), 1) + _IDS[0][:31]), "bad_field"),
     ):
         writer.refuse(f"mesh_{name}", _READER, data, fault)
