@@ -57,6 +57,8 @@ class EdgeDevice:
             "broker": f'address = "127.0.0.1"\nport = {port}\nbackoff_seconds_min = 1\nbackoff_seconds_max = 1',
             "vpn": 'interfaces = ["lo"]',
             "intake": f'drop_directory = "{self.drop_directory}"\nsubmit_socket_group = "{group}"',
+            # Tests run beside each other, and are no neighbours.
+            "mesh": 'duty = "off"',
             "usb": 'mounting = "off"',
             "storage": "free_bytes_min = 1000000",
             "log": 'style = "text"',
