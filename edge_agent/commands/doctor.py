@@ -49,8 +49,8 @@ def command(context: click.Context, as_json: bool) -> None:
     """Look at everything that can be wrong, and say what to do about it.
 
     Configuration, keys and certificate, clock, disk, queue, drop folder, daemon, VPN, broker, receipts, mesh, USB
-    media and versions. Nothing is changed. Best run as root: others see less. With the daemon stopped it looks deeper: it reads
-    the whole queue and connects to the broker by itself.
+    media and versions. Nothing is changed. Best run as root: others see less. With the daemon stopped it looks deeper:
+    it reads the whole queue and connects to the broker by itself.
 
     \b
     Each finding has a verdict:

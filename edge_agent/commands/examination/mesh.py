@@ -102,8 +102,8 @@ def _interfaces(configuration: Configuration) -> Finding:
         return Finding("mesh", Verdict.OK, f"neighbours can be met on {names}")
     found = "this device is on no local network: neighbours are met on an interface that is up and has an address"
     remedy = (
-        "normal on the road; where others are near, join the same Wi-Fi network or plug in a cable (ip -brief address). "
-        "Interfaces of vpn.interfaces and mesh.excluded_interfaces, and tunnels, do not count"
+        "normal on the road; where others are near, join the same Wi-Fi network or plug in a cable; ip -brief address "
+        "shows what there is. Those of vpn.interfaces and mesh.excluded_interfaces, and tunnels, do not count"
     )
     return Finding("mesh", Verdict.WARNING, found, remedy)
 
@@ -124,9 +124,7 @@ def port_finding(port: int) -> Finding:
                 if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                     continue  # a machine without IPv6
                 problem = f"neighbours cannot be let in on port {port} (mesh.port): {error.strerror}"
-                remedy = (
-                    f"sudo ss -ltnp 'sport = :{port}' shows who has it; choose another port on every device, or end it"
-                )
+                remedy = f"sudo ss -ltnp 'sport = :{port}' shows who has it: end that, or choose another port"
                 return Finding("mesh", Verdict.PROBLEM, problem, remedy)
     return Finding("mesh", Verdict.OK, f"port {port} is free for neighbours")
 
@@ -147,8 +145,8 @@ def daemon_findings(mesh: dict[str, Any], port: int) -> Iterator[Finding]:
         yield Finding("mesh", Verdict.OK, f"{near} {word} connected (edge-agent mesh peers)")
     elif mesh["interfaces"]:
         remedy = (
-            f"if one is near: the firewalls of both must let in UDP 5353 and TCP {port} from the local network, and the "
-            "access point must let its clients see each other (no “client isolation”)"
+            f"if one is near: the firewalls of both must let in UDP 5353 and TCP {port} from the local network, and "
+            "the access point must let its clients see each other (no “client isolation”)"
         )
         yield Finding("mesh", Verdict.NOTE, "no neighbour is connected now", remedy)
     if mesh["last_refusal"] is not None:
