@@ -20,3 +20,11 @@ def test_media_in_place_come_before_the_queue_and_alarms_before_both() -> None:
         "/dev/sdc1: reading: do not remove it",
         "3 waiting for their receipt, 7 synchronised, 0 held; connected (VPN by wg0)",
     ]
+
+
+def test_neighbours_are_mentioned_when_there_are_any() -> None:
+    counts = {"waiting": 0, "sent": 0, "synchronised": 3, "purged": 0, "held": 0}
+    document = {"envelopes": counts, "link": LINK, "media": [], "alarms": []}
+    connected = "0 waiting for their receipt, 3 synchronised, 0 held; connected (VPN by wg0)"
+    for near, end in ((0, ""), (1, "; 1 neighbour"), (2, "; 2 neighbours")):
+        assert status_line({**document, "mesh": {"neighbours": [{}] * near}}) == connected + end
