@@ -18,6 +18,7 @@ from edge_agent.mesh.peer_link import Passed
 from edge_agent.mesh_document import mesh_document
 from operations.sentences import message_of, parse_sentences
 from sync_protocol.mesh import Hello
+from tests.support.shared_data import PROJECT_FOLDER
 
 NOW = 1_790_000_000_000_000
 AWAKE = MeshSituation(True, None, ("wlan0",), ("192.168.4.7 port 8884 on wlan0",), 0, None)
@@ -159,6 +160,15 @@ def test_the_journal_tells_of_neighbours_in_sentences() -> None:
     assert message_of("neighbour_refused", fields, sentences).startswith(
         "no link with whoever is at 192.168.4.9: TLS: no certificate"
     )
+
+
+def test_every_event_and_sentence_of_the_mesh_is_explained_to_operators() -> None:
+    operating = (PROJECT_FOLDER / "docs" / "operating.md").read_text(encoding="utf-8")
+    events = [name for name in SENTENCES if name.startswith("neighbour_")]
+    # What is told at the level "debug" only is for support.
+    assert [name for name in events if f"`{name}`" not in operating] == ["neighbour_connection_spare"]
+    for beginning in ("no neighbour is connected", "no neighbour is looked for", "this device is on no local network"):
+        assert f"mesh: {beginning}" in operating
 
 
 def test_a_daemon_loads_no_zeroconf_before_its_mesh_runs() -> None:
