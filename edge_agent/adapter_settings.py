@@ -6,8 +6,9 @@ from edge_agent.configuration import Configuration
 from edge_agent.configuration_kinds import peer_address
 from edge_agent.engine.settings import SECOND, EngineSettings
 from edge_agent.mesh.dialling import Address
+from edge_agent.mesh.duty import Duty
 from edge_agent.mesh.interfaces import InterfaceRules
-from edge_agent.mesh.mesh_watch import Duty, MeshWatchSettings
+from edge_agent.mesh.mesh_watch import MeshWatchSettings
 from edge_agent.mqtt.publisher import PublisherSettings
 
 _MEGABYTE = 1024 * 1024

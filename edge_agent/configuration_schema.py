@@ -218,8 +218,9 @@ KEYS: Final[tuple[Key, ...]] = (
         CHOICE,
         "always",
         "When this device talks with neighbours. always: as long as it runs. mains: while it is not on battery. "
-        "interval: for a minute and a half every interval_minutes, when all devices with this duty and a clock that is "
-        "right are awake together. off: never; it then carries for nobody, and nobody near carries for it.",
+        "interval: on battery for a minute and a half every interval_minutes, when all devices with this duty and a "
+        "clock that is right are awake together; else always. off: never; it then carries for nobody near, and nobody "
+        "near carries for it.",
         choices=("off", "always", "mains", "interval"),
     ),
     Key(

@@ -32,7 +32,9 @@ class EdgeDevice:
     def __init__(
         self, folder: Path, authority: TestAuthority, port: int, *, lines: Mapping[str, str] | None = None
     ) -> None:
-        """`lines` are further lines of the configuration, by section; the VPN is the loopback interface."""
+        """`lines` are further lines of the configuration, by section; the VPN is the loopback interface, and there is no
+        mesh unless they name one.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.state_directory = folder / "state"
@@ -57,12 +59,12 @@ class EdgeDevice:
             "broker": f'address = "127.0.0.1"\nport = {port}\nbackoff_seconds_min = 1\nbackoff_seconds_max = 1',
             "vpn": 'interfaces = ["lo"]',
             "intake": f'drop_directory = "{self.drop_directory}"\nsubmit_socket_group = "{group}"',
-            # Tests run beside each other, and are no neighbours.
-            "mesh": 'duty = "off"',
             "usb": 'mounting = "off"',
             "storage": "free_bytes_min = 1000000",
             "log": 'style = "text"',
         }
+        if "mesh" not in lines:
+            sections["mesh"] = 'duty = "off"'  # tests run beside each other, and are no neighbours
         for section, text in lines.items():
             sections[section] = f"{sections.get(section, '')}\n{text}"
         written = "\n".join(f"[{section}]\n{text}" for section, text in sections.items())

@@ -164,7 +164,7 @@ def test_the_journal_tells_of_neighbours_in_sentences() -> None:
 
 def test_every_event_and_sentence_of_the_mesh_is_explained_to_operators() -> None:
     operating = (PROJECT_FOLDER / "docs" / "operating.md").read_text(encoding="utf-8")
-    events = [name for name in SENTENCES if name.startswith("neighbour_")]
+    events = [name for name in SENTENCES if name.startswith(("neighbour_", "mesh_"))]
     # What is told at the level "debug" only is for support.
     assert [name for name in events if f"`{name}`" not in operating] == ["neighbour_connection_spare"]
     for beginning in ("no neighbour is connected", "no neighbour is looked for", "this device is on no local network"):
