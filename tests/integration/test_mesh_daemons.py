@@ -17,6 +17,7 @@ import pytest
 from tests.integration.edge_fixtures import authority
 from tests.support.certificates import TestAuthority
 from tests.support.edge_device import EdgeDevice
+from tests.support.mosquitto import Mosquitto, why_no_mosquitto
 from tests.support.namespaces import Namespace, namespace, why_no_namespaces
 from tests.support.processes import wait_until
 
@@ -54,11 +55,13 @@ class Host:
         return mesh
 
 
-def pair(stack: ExitStack, folder: Path, authority: TestAuthority, mesh: tuple[str, str]) -> tuple[Host, Host]:
+def pair(
+    stack: ExitStack, folder: Path, authority: TestAuthority, mesh: tuple[str, str], broker_port: int = 1
+) -> tuple[Host, Host]:
     hosts = []
     for number, lines in enumerate(mesh, start=1):
         place = stack.enter_context(namespace(f"daemon{number}"))
-        made = EdgeDevice(folder / f"device{number}", authority, 1, lines={"mesh": lines})
+        made = EdgeDevice(folder / f"device{number}", authority, broker_port, lines={"mesh": lines})
         device = stack.enter_context(made).enrol(f"tablet {number}")
         hosts.append(Host(place, device))
     one, other = hosts
@@ -119,6 +122,26 @@ def test_what_one_hands_over_the_other_carries_and_both_show_it(
     assert "handed over to" in one.device.succeed("status")
     assert "tablet 1" in other.device.succeed("mesh", "status")
     assert "zeroconf" not in Path(f"/proc/{one.device.process.pid}/maps").read_text()
+
+
+@pytest.mark.skipif(why_no_mosquitto() is not None, reason=str(why_no_mosquitto()))
+def test_neighbours_hear_at_once_that_the_way_to_the_center_comes_and_goes(
+    stack: ExitStack, tmp_path: Path, authority: TestAuthority
+) -> None:
+    one, other = pair(stack, tmp_path, authority, ("", ""), broker_port=8883)
+    one.start()
+    other.start()
+    wait_until(lambda: len(one.peers()) == 1, "they are connected", evidence=_logs(one, other))
+    assert one.peers()[0]["reaches_center"] is False
+    server = authority.issue("broker", address="127.0.0.1")
+    broker = Mosquitto(tmp_path / "broker", tls=server, port=8883, command_prefix=other.place.command())
+    stack.enter_context(broker)
+    reached = {"reaches_center": True, "last_contact_seconds": 0}
+    wait_until(lambda: reached.items() <= one.peers()[0].items(), "the way came", evidence=_logs(one, other))
+    broker.stop()
+    wait_until(lambda: one.peers()[0]["reaches_center"] is False, "the way went", evidence=_logs(one, other))
+    assert one.peers()[0]["last_contact_seconds"] is not None
+    assert len(one.device.logged("neighbour_connected")) == 1, "it was told on the same connection"
 
 
 def _logs(*hosts: Host) -> Any:

@@ -32,8 +32,8 @@ class EdgeDevice:
     def __init__(
         self, folder: Path, authority: TestAuthority, port: int, *, lines: Mapping[str, str] | None = None
     ) -> None:
-        """`lines` are further lines of the configuration, by section; the VPN is the loopback interface, and there is no
-        mesh unless they name one.
+        """`lines` are further lines of the configuration, by section; the VPN is the loopback interface. Without lines
+        for it there is no mesh.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
