@@ -59,6 +59,7 @@ class OwnStanding:
         reaches_center: Callable[[], bool],
         clocks: Clocks,
         on_change: Callable[[], None],
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         """`free_bytes` is how much the disk can still take, called on the store's thread; below 0 is none."""
         self._queue = queue
@@ -67,6 +68,7 @@ class OwnStanding:
         self._reaches_center = reaches_center
         self._clocks = clocks
         self._on_change = on_change
+        self._look_seconds = look_seconds
         self._look: _Look | None = None
         self._heard_at_seconds: float | None = None
         self._due = asyncio.Event()
@@ -101,7 +103,7 @@ class OwnStanding:
             await self._due.wait()
             self._due.clear()
             await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(self._look_seconds)
 
     async def look(self) -> None:
         """Look at the queue, and tell of a change that matters."""

@@ -118,7 +118,10 @@ def _watch(configuration: Configuration, show: Printer) -> None:
 
 
 def _document(configuration: Configuration) -> dict[str, Any]:
-    return ask_daemon(configuration, {"request": STATUS}) or fail(*_NO_DAEMON)
+    document = ask_daemon(configuration, {"request": STATUS}) or fail(*_NO_DAEMON)
+    if "mesh" not in document:
+        fail("the daemon that runs is of an earlier release", "sudo systemctl restart edge-agent")
+    return document
 
 
 def print_peers(document: dict[str, Any], stream: TextIO) -> None:

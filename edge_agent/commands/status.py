@@ -130,12 +130,14 @@ def _way(link: dict[str, Any] | None) -> list[str]:
 
 def _near(document: dict[str, Any]) -> list[str]:
     """Return how it stands with neighbours, and where own envelopes are besides."""
-    lines = [] if document["mesh"] is None else [mesh_sentence(document["mesh"])]
-    for one in document["handovers"][:_HANDOVERS_SHOWN_MAX]:
+    # A daemon of an earlier release, which still runs after an update, tells neither.
+    mesh, handovers = document.get("mesh"), document.get("handovers", [])
+    lines = [] if mesh is None else [mesh_sentence(mesh)]
+    for one in handovers[:_HANDOVERS_SHOWN_MAX]:
         who = carrier_name(one["name"], one["carrier"], one["role"])
         lines.append(f"handed over to {who}: {one['envelopes']} envelopes, last {moment(one['last_at'])}")
-    if len(document["handovers"]) > _HANDOVERS_SHOWN_MAX:
-        more = len(document["handovers"]) - _HANDOVERS_SHOWN_MAX
+    if len(handovers) > _HANDOVERS_SHOWN_MAX:
+        more = len(handovers) - _HANDOVERS_SHOWN_MAX
         lines.append(f"handed over to {more} more: edge-agent mesh status")
     return lines
 

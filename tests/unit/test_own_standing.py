@@ -57,6 +57,7 @@ class Standing:
             reaches_center=lambda: self.connected,
             clocks=Clocks(lambda: self.now, lambda: self.running_seconds),
             on_change=self._tell,
+            look_seconds=0,
         )
 
     def _tell(self) -> None:
@@ -144,3 +145,22 @@ def test_what_was_known_stays_while_the_queue_cannot_be_asked(tmp_path: Path) ->
         one.desk.broken = True
         asyncio.run(one.own.look())
         assert one.own.hello() == Hello(False, None, 256 * MEGABYTE)
+
+
+def test_the_queue_is_looked_at_once_and_then_when_something_happened(tmp_path: Path) -> None:
+    async def live(one: Standing) -> None:
+        running = asyncio.create_task(one.own.run())
+        while one.told == 0:
+            await asyncio.sleep(0)
+        one.free_bytes = 0
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert one.own.hello().room_bytes > 0, "nothing has happened"
+        one.own.queue_changed()
+        while one.told == 1:
+            await asyncio.sleep(0)
+        assert one.own.hello().room_bytes == 0
+        running.cancel()
+
+    with QueueStore(tmp_path) as store:
+        asyncio.run(live(Standing(Desk(store))))

@@ -39,10 +39,10 @@ def check_mesh(subject: Subject) -> Iterator[Finding]:
         found = "this device looks for nobody (discovery = false, no static_peers): others must dial it"
         yield Finding("mesh", Verdict.NOTE, found)
     yield _interfaces(subject.configuration)
-    status = None if subject.status is None else subject.status["mesh"]
-    if status is None:
+    status = None if subject.status is None else subject.status.get("mesh")
+    if status is None and not subject.running:
         yield port_finding(mesh.port)
-    else:
+    elif status is not None:
         yield from daemon_findings(status, mesh.port)
 
 
