@@ -27,7 +27,7 @@ def command() -> None:
     """Devices on one network pass sealed questionnaires on toward whoever reaches the center, and receipts back.
 
     Nobody has to do anything for it: a Wi-Fi access point, a cable or a USB cable that both have is enough. Each side
-    proves by its certificate that it is a device of this census. Nobody can read what he carries, and the device that
+    proves by its certificate that it is a device of this census. Nobody can read what it carries, and the device that
     sealed a questionnaire keeps it until the center's receipt comes, whoever else carries it.
 
     \b
@@ -54,7 +54,7 @@ def peers_command(context: click.Context, watch: bool, as_json: bool) -> None:
     \b
     device      its name at the center, if this device knows its certificate, and the first digits of its own name
     dialled by  who began: "us" or "it"
-    center      whether it reaches the center now, or how long ago it last heard it
+    center      whether it reaches the center now, or how long ago it had heard it when it last said so
     room        what it can still keep for others
     in, out     bundles that came from it and went to it since it is connected; received is all that came, in KB
     """
@@ -62,7 +62,7 @@ def peers_command(context: click.Context, watch: bool, as_json: bool) -> None:
     _show(configuration, lambda document: document["mesh"]["neighbours"], print_peers, watch=watch, as_json=as_json)
 
 
-@command.command("status")
+@command.command("status", short_help="Show how it stands, what was handed over, and what is carried.")
 @_watch_option
 @json_option
 @click.pass_context
@@ -189,7 +189,7 @@ def print_standing(document: dict[str, Any], stream: TextIO) -> None:
             (carrier_name(one["name"], one["origin"]), one["envelopes"], one["bytes"] // _KIBIBYTE)
             for one in custody["largest"]
         ],
-        title=f"carried for {custody['origins']} other devices: {custody['envelopes']} envelopes",
+        title=f"carried for others ({custody['origins']}): {custody['envelopes']} envelopes",
         empty="nothing is carried for other devices",
         stream=stream,
     )

@@ -119,7 +119,7 @@ def test_the_standing_shows_refusals_handovers_and_custody() -> None:
         "neighbours are let in at 192.168.4.7 port 8884 on wlan0",
         "4 connections refused since the start; the last: 192.168.4.9: TLS: no certificate",
         "medium 0017",
-        "carried for 5 other devices: 7 envelopes",
+        "carried for others (5): 7 envelopes",
         "tablet 2 (cdcdcdcd…)",
         "and for 4 devices with less",
     ):
