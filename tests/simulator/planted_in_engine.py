@@ -58,12 +58,18 @@ def _when_taken(act: Callable[[QueueTransaction, Sequence[int], int], None], *, 
 
     def made_of(settled: Callable[..., list[Effect]]) -> object:
         def planted(
-            self: OutboundSession, token: int, *, taken: bool, transaction: QueueTransaction, now: int
+            self: OutboundSession,
+            token: int,
+            *,
+            taken: bool,
+            declined: Sequence[bytes],
+            transaction: QueueTransaction,
+            now: int,
         ) -> list[Effect]:
             flight = self._in_flight.get(token)
-            effects = settled(self, token, taken=taken, transaction=transaction, now=now)
+            effects = settled(self, token, taken=taken, declined=declined, transaction=transaction, now=now)
             if flight is not None and taken and (not by_center or self.link.far_end == CENTER):
-                act(transaction, flight.numbers, now)
+                act(transaction, list(flight.envelopes), now)
             return effects
 
         return planted
