@@ -193,13 +193,17 @@ class Neighbours:
         """Dial nobody any more, and return when every link has been quiet for some seconds, and so is ended."""
         self._retiring = True
         began_seconds = asyncio.get_running_loop().time()
-        while self._carriers:
-            await asyncio.sleep(QUIET_LOOK_SECONDS)
-            now_seconds = asyncio.get_running_loop().time()
-            for link, carrier in list(self._carriers.items()):
+        try:
+            while self._carriers:
+                await asyncio.sleep(QUIET_LOOK_SECONDS)
+                now_seconds = asyncio.get_running_loop().time()
                 late = now_seconds >= began_seconds + RETIRING_SECONDS_MAX
-                if late or carrier.quiet_seconds(link.passed, now_seconds) >= QUIET_SECONDS:
-                    link.part(_SLEEPING)
+                for link, carrier in list(self._carriers.items()):
+                    if late or carrier.quiet_seconds(link.passed, now_seconds) >= QUIET_SECONDS:
+                        link.part(_SLEEPING)
+        except asyncio.CancelledError:
+            self._retiring = False
+            raise
 
     def hello_changed(self) -> None:
         """Tell every neighbour how this device stands now."""

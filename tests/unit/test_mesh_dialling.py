@@ -84,13 +84,14 @@ def test_a_discovered_address_that_never_answers_is_tried_seldom_and_forgotten_w
         await asyncio.sleep(3000)
         at = network.at[OTHER]
         assert [later - earlier for earlier, later in pairwise(at)] == [2, 4, 8, 16, 32, *[dialling.REST_SECONDS] * 3]
+        tries = len(at)
         made.lose(OTHER)
         await asyncio.sleep(3000)
-        assert len(network.at[OTHER]) == len(at)
+        assert len(network.at[OTHER]) == tries
         assert made.addresses == frozenset()
         made.meet(OTHER)
         await asyncio.sleep(1)
-        assert len(network.at[OTHER]) == len(at) + 1
+        assert len(network.at[OTHER]) == tries + 1
         running.cancel()
         await asyncio.wait({running})
 
