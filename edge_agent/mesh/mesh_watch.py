@@ -2,11 +2,10 @@
 
 | state | what runs | left when | next state |
 |---|---|---|---|
-| asleep | nothing: a look at the clock and at the power a minute | the duty says awake | open |
-| open | interfaces are followed, listened on and dialled by; neighbours are looked for | the duty says asleep | retiring, \
-or asleep when it was the power that went |
-| retiring | the links that are up; nobody new comes in, nobody is dialled or looked for | every link has been quiet for \
-10 s | asleep |
+| asleep | a look at the clock and at the power each minute | the duty says awake | open |
+| open | interfaces are followed, listened on, dialled by; neighbours are looked for | the power goes | asleep |
+| open | | the interval's window is over | retiring |
+| retiring | the links that are up; nobody comes in or is dialled | each has been quiet for 10 s | asleep |
 | retiring | | the duty says awake | open |
 
 Not responsible for what passes over the links (the engine), nor for starting anew what the kernel has taken away (app).
@@ -18,7 +17,7 @@ import asyncio
 import contextlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -102,15 +101,7 @@ class MeshWatch:
         self._ways = Ways()
         self._neighbours = Neighbours(
             device,
-            MeshSettings(
-                static_peers=settings.static_peers,
-                backoff=settings.links.backoff,
-                connect_seconds=settings.links.connect_seconds,
-                handshake_seconds=settings.links.handshake_seconds,
-                progress_seconds=settings.links.progress_seconds,
-                standing_check_seconds=settings.links.standing_check_seconds,
-                peers_max=settings.links.peers_max,
-            ),
+            replace(settings.links, static_peers=settings.static_peers),
             tls=tls,
             host=host,
             queue=queue,
@@ -132,13 +123,12 @@ class MeshWatch:
         """
         try:
             while True:
-                self._power.forget()
                 turn = self._turn()
-                if turn.awake:
-                    self._say(None)
-                    turn = await self._be_awake()
                 self._say(turn.asleep_because)
-                while not (turn := self._turn()).awake:
+                if turn.awake:
+                    self._power.forget()  # what was read may be a minute old, and what follows is dear
+                    await self._be_awake()
+                else:
                     await asyncio.sleep(turn.seconds or 0)
         finally:
             self._say(_NOT_STARTED)
@@ -180,7 +170,7 @@ class MeshWatch:
             tell("mesh_asleep", reason=asleep_because)
         self._on_change()
 
-    async def _be_awake(self) -> Turn:
+    async def _be_awake(self) -> None:
         """Return, with nothing left of it, when the duty says asleep and every link that may end gently has ended."""
         async with InterfaceWatch(self._settings.rules) as watch, asyncio.TaskGroup() as group:
             links = group.create_task(self._neighbours.run())
@@ -192,7 +182,6 @@ class MeshWatch:
                 if not turn.gently or await self._retire():
                     break
             links.cancel()
-        return turn
 
     async def _until_asleep(self) -> Turn:
         while (turn := self._turn()).awake:
