@@ -120,11 +120,14 @@ class Dialling:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for address in self._static:
-                    self.meet(address)
-                await asyncio.Event().wait()
+                try:
+                    for address in self._static:
+                        self.meet(address)
+                    await asyncio.Event().wait()
+                finally:
+                    # Before those that are tried come to their end, which takes a while: the group takes no more.
+                    self._group = None
         finally:
-            self._group = None
             self._known.clear()
             self._waiting.clear()
 

@@ -95,7 +95,7 @@ class MdnsPlace:
                     await self._ask_on(session)
                 finally:
                     # Not cut short by a second cancellation: sockets would stay open.
-                    await asyncio.shield(session.close(goodbye=self._goodbye))
+                    await asyncio.shield(self._close(session))
             except OSError:
                 # Most often an address that is not usable yet: when it is, the kernel's notice brings an update.
                 if retry_seconds > RETRY_SECONDS_MIN:
@@ -104,6 +104,12 @@ class MdnsPlace:
                 self._tell(Oddity.INTERFACE_FAILED)
             await asyncio.sleep(retry_seconds)
             retry_seconds = min(RETRY_SECONDS_MAX, retry_seconds * 2)
+
+    async def _close(self, session: MdnsSession) -> None:
+        try:
+            await session.close(goodbye=self._goodbye)
+        except Exception:  # noqa: BLE001  # nothing may take the place of a cancellation that is under way
+            self._tell(Oddity.INTERFACE_FAILED)
 
     async def _ask_on(self, session: MdnsSession) -> None:
         # RFC 6762 §5.2 lets the pauses double up to an hour. Ours stay below minutes: a tablet that is carried into

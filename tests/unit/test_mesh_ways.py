@@ -18,7 +18,7 @@ BY_ROUTER = Route(2, "192.0.2.4", by_gateway=True)
 WAY = Way("eth0", 2)
 
 
-def ways(route: Route | None | Exception) -> Ways:
+def ways(route: Route | Exception | None) -> Ways:
     def ask(address: IpAddress, port: int | None) -> Route | None:
         if isinstance(route, Exception):
             raise route
@@ -56,7 +56,7 @@ def ways(route: Route | None | Exception) -> Ways:
     ],
 )
 def test_an_address_is_dialled_by_an_interface_of_the_mesh_or_not_at_all(
-    address: Address, route: Route | None | Exception, way: Way | None
+    address: Address, route: Route | Exception | None, way: Way | None
 ) -> None:
     found = ways(route).to(address)
     assert (None if isinstance(found, NoWay) else found) == way
