@@ -374,9 +374,9 @@ class Neighbours:
             self._carriers.pop(link, None)
             if self._links.get(link.device) is link:
                 del self._links[link.device]
-            if link.hello is None and reason == CLOSED:
-                # It has another connection with us, and means to keep that one.
-                log.debug("neighbour_connection_spare", device=link.device, address=link.address)
+            if reason == _CONNECTED or (link.hello is None and reason == CLOSED):
+                # There is another connection between us, and one side means to keep that one.
+                log.debug("neighbour_connection_spare", device=link.device, address=link.address, reason=reason)
             elif link.up_seconds is None:
                 self.refusals.tell(link.address, reason, device=link.device, dialled=link.dialled)
             else:

@@ -236,7 +236,7 @@ def test_not_a_packet_of_the_mesh_leaves_by_the_vpn_and_nobody_comes_in_by_it(
                 with pytest.raises(OSError), at.far.make(socket.socket) as dialling:
                     dialling.settimeout(SETTLE_SECONDS)
                     dialling.connect((address, PORT))
-            assert a.look()["refused"] == 0
+            assert a.look()["refused"] == 0, a.look()["last"]
 
 
 def test_a_configured_peer_that_the_vpn_has_taken_is_not_dialled_until_the_route_comes_back(

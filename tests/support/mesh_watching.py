@@ -64,6 +64,7 @@ async def tell(one: Living, watch: MeshWatch) -> None:
             "interfaces": list(situation.interfaces),
             "listening": sorted(situation.listening),
             "refused": situation.refused,
+            "last": situation.last_refusal,
         }
         if now != before:
             before = now
