@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from edge_agent.engine.ports import LinkHost, QueueDesk
 from edge_agent.engine.standing import barred_devices
 from edge_agent.engine.store import StoreFault
 from edge_agent.mesh.allowance import Allowance
+from edge_agent.mesh.carrier import Carrier
 from edge_agent.mesh.connection import NoNeighbourError, PeerConnection, dial, receive
 from edge_agent.mesh.dialling import DIALS_AT_ONCE_MAX, Address, Dialling, Ending, Try
 from edge_agent.mesh.door import Door, Stranger
@@ -43,16 +43,9 @@ COMERS_MAX: Final = 256
 
 QUIET_SECONDS: Final = 10
 """A link over which nothing has passed for so long is ended when the device is about to sleep."""
-QUIET_BYTES: Final = 512
-"""Fewer in that time are pings; the smallest bundle is larger."""
 QUIET_LOOK_SECONDS: Final = 1
 RETIRING_SECONDS_MAX: Final = 1800
 """A tablet's whole month passes within it, and nobody can keep the device awake for longer."""
-
-_TCP_OCTETS: Final = struct.Struct("=QQ")
-_TCP_OCTETS_OFFSET: Final = 120
-_TCP_INFO_BYTES: Final = 136
-"""linux/tcp.h: tcpi_bytes_acked and tcpi_bytes_received, since 4.1."""
 
 _SLEEPING: Final = "this device goes to sleep"
 _OURSELVES: Final = "it is this device itself"
@@ -70,33 +63,6 @@ class MeshSettings:
     progress_seconds: float = PROGRESS_SECONDS
     standing_check_seconds: float = 60
     peers_max: int = PEERS_MAX
-
-
-@dataclass
-class _Carrier:
-    """What carries a link, and when something last passed over it. Pings and hellos are too small to count."""
-
-    way: Way | None
-    writer: asyncio.StreamWriter
-    passed_at: float
-    bundles: int = 0
-    octets: int = 0
-
-    def quiet_seconds(self, passed: Passed, now_seconds: float) -> float:
-        """For how long nothing has passed, as far as it was looked at."""
-        bundles, octets = passed.bundles_in + passed.bundles_out, self._octets()
-        if bundles != self.bundles or octets >= self.octets + QUIET_BYTES:
-            self.bundles, self.octets, self.passed_at = bundles, octets, now_seconds
-        return now_seconds - self.passed_at
-
-    def _octets(self) -> int:
-        # What the far end has acknowledged, and what has come: a bundle may take minutes on a slow link.
-        plain = self.writer.get_extra_info("socket")
-        with suppress(OSError, AttributeError, struct.error):
-            information = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-            acknowledged, received = _TCP_OCTETS.unpack_from(information, _TCP_OCTETS_OFFSET)
-            return int(acknowledged + received)
-        return self.octets
 
 
 @dataclass(frozen=True)
@@ -142,7 +108,7 @@ class Neighbours:
         self._leads_to: dict[Address, bytes] = {}
         self._way_to = way_to
         self._comings: dict[bytes, Allowance] = {}
-        self._carriers: dict[PeerLink, _Carrier] = {}
+        self._carriers: dict[PeerLink, Carrier] = {}
         self._retiring = False
         self._faults = Faults()
         self.refusals = Refusals()
@@ -359,7 +325,7 @@ class Neighbours:
             progress_seconds=progress_seconds,
             on_up=self._came_up,
         )
-        self._carriers[link] = _Carrier(way, connection.writer, asyncio.get_running_loop().time())
+        self._carriers[link] = Carrier(way, connection.writer, asyncio.get_running_loop().time())
         return link
 
     def _came_up(self, link: PeerLink) -> None:
