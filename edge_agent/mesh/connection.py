@@ -9,9 +9,14 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
+from edge_agent.mesh.bound_sockets import bound_socket, socket_address, unbound_socket
+from edge_agent.mesh.dialling import Address
 from edge_agent.mesh.peer_tls import NotADeviceError, PeerTls, device_of
+from edge_agent.mesh.ways import Way
+
+Made = TypeVar("Made")
 
 READ_BYTES: Final = 64 * 1024
 _FAREWELL_SECONDS: Final = 2
@@ -46,25 +51,49 @@ class PeerConnection:
             self.writer.transport.abort()
 
 
-async def dial(address: str, port: int, tls: PeerTls, timeout_seconds: float) -> PeerConnection:
-    """Connect to a neighbour; raises NoNeighbourError."""
-    began_seconds = asyncio.get_running_loop().time()
-    reader, protocol = _stream()
+async def dial(
+    address: Address, way: Way | None, tls: PeerTls, *, connect_seconds: float, handshake_seconds: float
+) -> PeerConnection:
+    """Connect to a neighbour by the way's interface and by no other; raises NoNeighbourError.
 
-    async def connect() -> asyncio.BaseTransport:
-        made, _ = await asyncio.get_running_loop().create_connection(
+    Without a way the kernel decides: for loopback.
+    """
+    reader, protocol = _stream()
+    loop = asyncio.get_running_loop()
+
+    async def reach() -> socket.socket:
+        bare = address.host.partition("%")[0]
+        index = 0 if way is None else way.index
+        plain = unbound_socket(bare) if way is None else bound_socket(way.interface, index, bare)
+        try:
+            await loop.sock_connect(plain, socket_address(bare, address.port, index))
+        except BaseException:
+            plain.close()
+            raise
+        return plain
+
+    plain = await _in_time(reach, connect_seconds)
+    began_seconds = loop.time()
+
+    async def shake_hands() -> asyncio.BaseTransport:
+        made, _ = await loop.create_connection(
             lambda: protocol,
-            address,
-            port,
+            sock=plain,
             ssl=tls.client,
             server_hostname="",
-            ssl_handshake_timeout=timeout_seconds,
+            ssl_handshake_timeout=handshake_seconds,
             ssl_shutdown_timeout=_FAREWELL_SECONDS,
         )
         return made
 
-    transport = await _in_time(connect, timeout_seconds)
-    return _proven(transport, reader, protocol, address, dialled=True, began_seconds=began_seconds)
+    transport = await _in_time(shake_hands, handshake_seconds)
+    told = address.host if way is None else told_address(address.host, way)
+    return _proven(transport, reader, protocol, told, dialled=True, began_seconds=began_seconds)
+
+
+def told_address(host: str, way: Way | None) -> str:
+    """The address as people are told it: a link-local one says nothing without its interface."""
+    return f"{host}%{way.interface}" if way is not None and host.startswith("fe80:") and "%" not in host else host
 
 
 async def receive(accepted: socket.socket, address: str, tls: PeerTls, timeout_seconds: float) -> PeerConnection:
@@ -99,12 +128,14 @@ def problem_of(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
-async def _in_time(
-    connect: Callable[[], Awaitable[asyncio.BaseTransport]], timeout_seconds: float
-) -> asyncio.BaseTransport:
+async def _in_time(connect: Callable[[], Awaitable[Made]], timeout_seconds: float) -> Made:
     try:
         async with asyncio.timeout(timeout_seconds):
             return await connect()
+    except PermissionError as error:
+        raise NoNeighbourError(
+            "this machine does not let it be dialled (a firewall, or a kernel before 5.7)"
+        ) from error
     except OSError as error:  # TimeoutError and ssl.SSLError are among them
         raise NoNeighbourError(problem_of(error)) from error
     except (ValueError, OverflowError) as error:  # a discovery may hand on whatever it was told

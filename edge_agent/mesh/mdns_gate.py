@@ -7,6 +7,7 @@ the kernel is told to throw everything away for a second, so that a flood costs 
 """
 
 import asyncio
+import contextlib
 import ctypes
 import ipaddress
 import socket
@@ -78,7 +79,7 @@ class Gate:
         """Whether zeroconf shall see the packet. What a neighbour says of itself is delivered from here."""
         source = _address(host)
         own = source in self._own
-        if not own and not self._within_measure(host, now_seconds):
+        if not self._within_measure(host, now_seconds, own=own):
             self._refused += 1
             self._tell(Oddity.TOO_MUCH_TRAFFIC)
             return False
@@ -94,6 +95,10 @@ class Gate:
         if not is_answer(datagram):
             return not own
         return self._heard(datagram, source, own=own)
+
+    def unreadable(self) -> None:
+        """Hear that zeroconf choked on what was admitted."""
+        self._tell(Oddity.UNREADABLE)
 
     def must_close(self) -> bool:
         """Whether there has been so much too much that the kernel shall throw it away for a while."""
@@ -116,14 +121,16 @@ class Gate:
             self._deliver(said, source)
         return False
 
-    def _within_measure(self, host: str, now_seconds: float) -> bool:
+    def _within_measure(self, host: str, now_seconds: float, *, own: bool) -> bool:
         bucket = self._sources.pop(host, None)
         if bucket is None:
             if len(self._sources) >= SOURCES_MAX:
                 self._sources.pop(next(iter(self._sources)))
             bucket = Bucket(SOURCE_PACKETS_BURST, SOURCE_PACKETS_PER_SECOND, now_seconds)
         self._sources[host] = bucket  # the last heard are kept
-        return bucket.take(now_seconds) and self._all.take(now_seconds)
+        # What this device sends comes back by multicast and is measured by itself, so that no stranger's flood keeps it
+        # out; but it is measured: with IPv6 a neighbour can send under this device's address.
+        return bucket.take(now_seconds) and (own or self._all.take(now_seconds))
 
 
 def _address(host: str) -> IpAddress | None:
@@ -150,7 +157,10 @@ class GatedProtocol(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         host, port = addr[0], addr[1]
         if self._gate.admit(data, host, port, self._loop.time()):
-            self._inner.datagram_received(data, cast(tuple[str, int], addr))
+            try:
+                self._inner.datagram_received(data, cast(tuple[str, int], addr))
+            except Exception:  # noqa: BLE001  # a parser of hostile bytes that is not ours; asyncio would log each
+                self._gate.unreadable()
         if self._gate.must_close():
             self._close_shutter()
 
@@ -168,10 +178,12 @@ class GatedProtocol(asyncio.DatagramProtocol):
         if self._reopening is None:
             program = ctypes.create_string_buffer(_BPF_RETURN_NOTHING)
             described = struct.pack("@HP", 1, ctypes.addressof(program))  # sock_fprog: length, pointer
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+            with contextlib.suppress(OSError):  # then the flood costs wake-ups, and nothing else
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
             self._reopening = self._loop.call_later(SHUTTER_SECONDS, self._open_shutter)
 
     def _open_shutter(self) -> None:
         self._reopening = None
         if self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, struct.pack("=i", 0))
+            with contextlib.suppress(OSError):  # ENOENT: it was never attached
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, struct.pack("=i", 0))

@@ -90,17 +90,26 @@ class MdnsPlace:
             gate = Gate(self._interface, self._own_names.__contains__, self._heard, self._tell, self._loop.time())
             session = MdnsSession(self._interface, self._port, instance=self._instance, host=self._host, gate=gate)
             try:
-                await session.open(lambda: self._tell(Oddity.FORBIDDEN))
-                await self._ask_on(session)
+                try:
+                    await session.open(lambda: self._tell(Oddity.FORBIDDEN))
+                    await self._ask_on(session)
+                finally:
+                    # Not cut short by a second cancellation: sockets would stay open.
+                    await asyncio.shield(self._close(session))
             except OSError:
                 # Most often an address that is not usable yet: when it is, the kernel's notice brings an update.
                 if retry_seconds > RETRY_SECONDS_MIN:
                     self._tell(Oddity.INTERFACE_FAILED)
-            finally:
-                # Not cut short by a second cancellation: sockets would stay open.
-                await asyncio.shield(session.close(goodbye=self._goodbye))
+            except Exception:  # noqa: BLE001  # whatever the library raises is this interface's trouble, and no other's
+                self._tell(Oddity.INTERFACE_FAILED)
             await asyncio.sleep(retry_seconds)
             retry_seconds = min(RETRY_SECONDS_MAX, retry_seconds * 2)
+
+    async def _close(self, session: MdnsSession) -> None:
+        try:
+            await session.close(goodbye=self._goodbye)
+        except Exception:  # noqa: BLE001  # nothing may take the place of a cancellation that is under way
+            self._tell(Oddity.INTERFACE_FAILED)
 
     async def _ask_on(self, session: MdnsSession) -> None:
         # RFC 6762 §5.2 lets the pauses double up to an hour. Ours stay below minutes: a tablet that is carried into

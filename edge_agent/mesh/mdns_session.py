@@ -61,6 +61,8 @@ class MdnsSession:
             # The name has 80 random bits: asking first whether it is free would cost half a second and three packets.
             announcing = await self._zeroconf.async_register_service(self._info, cooperating_responders=True)
             self._announcing = asyncio.ensure_future(announcing)
+            # An announcement that fails is repeated by nobody's complaint: the next question names this device, too.
+            self._announcing.add_done_callback(lambda done: done.cancelled() or done.exception())
         except (ZeroconfError, RuntimeError, TimeoutError) as error:
             await self.close(goodbye=False)
             raise OSError(f"multicast DNS does not start: {error}") from error
@@ -90,8 +92,11 @@ class MdnsSession:
         if not goodbye and self._info is not None:
             with contextlib.suppress(KeyError):
                 zeroconf.zeroconf.registry.async_remove(self._info)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(zeroconf.async_close(), GOODBYE_SECONDS_MAX)
+        try:
+            with contextlib.suppress(TimeoutError, OSError, ZeroconfError):
+                await asyncio.wait_for(zeroconf.async_close(), GOODBYE_SECONDS_MAX)
+        finally:
+            zeroconf.zeroconf.close()  # a goodbye that was cut short leaves its sockets open; otherwise it does nothing
 
     def _places(self) -> list[str | int]:
         # IPv6 by index: a link-local address may stand on several interfaces, as with VLANs.

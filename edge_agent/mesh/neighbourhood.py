@@ -1,5 +1,6 @@
 """What is known of the neighbours on one interface: bounded, and forgotten in time. No I/O and no clock."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,7 @@ class Change:
 
 @dataclass
 class _Known:
+    name: str
     source: IpAddress
     endpoints: frozenset[Endpoint]
     ttl_seconds: int
@@ -52,10 +54,11 @@ class Neighbourhood:
         """
         if self._is_own(said.name):
             return Change()
-        known = self._known.get(said.name)
+        key = self._key(said.name, source)
+        known = self._known.get(key)
         if isinstance(said, Goodbye):
             # Whoever hears a name can say its goodbye: it counts only from where the neighbour is.
-            return self._forget([said.name]) if known is not None and known.is_at(source) else Change()
+            return self._forget([key]) if known is not None else Change()
         if known is not None and known.endpoints == {(address, said.port) for address in said.addresses}:
             known.until_seconds = now_seconds + said.ttl_seconds
             known.ttl_seconds = said.ttl_seconds
@@ -74,9 +77,16 @@ class Neighbourhood:
             elif len(self._known) >= NEIGHBOURS_MAX:
                 return Change(oddity=Oddity.TOO_MANY_NEIGHBOURS)
         before = known.endpoints if known is not None else made_room
-        self._known[said.name] = _Known(source, endpoints, said.ttl_seconds, now_seconds + said.ttl_seconds)
+        self._known[key] = _Known(said.name, source, endpoints, said.ttl_seconds, now_seconds + said.ttl_seconds)
         found = endpoints - before if known is not None else endpoints
         return Change(_ordered(found), self._lost(before - endpoints), oddity)
+
+    def _key(self, name: str, source: IpAddress) -> str:
+        """Under what a neighbour is known. Whoever hears a name can announce it as his own: unless it comes from where
+        that neighbour is, it is another claim, and the first one stays.
+        """
+        known = self._known.get(name)
+        return name if known is None or known.is_at(source) else f"{name} {source}"
 
     def expire(self, now_seconds: float) -> Change:
         """Forgets those whose time is over."""
@@ -97,7 +107,9 @@ class Neighbourhood:
 
     def fresh(self, now_seconds: float) -> list[tuple[str, int]]:
         """Names with their remaining seconds whose announcements need not be repeated (RFC 6762 §7.1: over half)."""
-        left = ((name, known.until_seconds - now_seconds, known.ttl_seconds) for name, known in self._known.items())
+        claims = Counter(known.name for known in self._known.values())  # of one that two claim, both shall answer
+        clear = [known for known in self._known.values() if claims[known.name] == 1]
+        left = ((known.name, known.until_seconds - now_seconds, known.ttl_seconds) for known in clear)
         return [(name, int(seconds)) for name, seconds, ttl_seconds in left if seconds > ttl_seconds / 2]
 
     def _forget(self, names: list[str]) -> Change:

@@ -20,12 +20,15 @@ from edge_agent.backoff import Backoff
 from edge_agent.engine.ports import LinkHost, QueueDesk
 from edge_agent.engine.standing import barred_devices
 from edge_agent.engine.store import StoreFault
+from edge_agent.mesh.allowance import Allowance
+from edge_agent.mesh.carrier import Carrier
 from edge_agent.mesh.connection import NoNeighbourError, PeerConnection, dial, receive
 from edge_agent.mesh.dialling import DIALS_AT_ONCE_MAX, Address, Dialling, Ending, Try
-from edge_agent.mesh.door import Door
+from edge_agent.mesh.door import Door, Stranger
 from edge_agent.mesh.peer_link import CLOSED, PROGRESS_SECONDS, Passed, PeerLink
 from edge_agent.mesh.peer_tls import PeerTls
-from edge_agent.mesh.refusals import Refusals
+from edge_agent.mesh.refusals import Faults, Refusals
+from edge_agent.mesh.ways import NoWay, Way
 from operations.journal import get_logger
 from sync_protocol.mesh import Hello
 
@@ -34,6 +37,17 @@ log = get_logger()
 PEERS_MAX: Final = 24
 """More than meet on one access point in a district office. Each may hold a megabyte while bundles are under way."""
 
+COMINGS_PER_MINUTE_MAX: Final = 12
+"""Of one device, counting those that dial here. An honest one pauses before it dials again."""
+COMERS_MAX: Final = 256
+
+QUIET_SECONDS: Final = 10
+"""A link over which nothing has passed for so long is ended when the device is about to sleep."""
+QUIET_LOOK_SECONDS: Final = 1
+RETIRING_SECONDS_MAX: Final = 1800
+"""A tablet's whole month passes within it, and nobody can keep the device awake for longer."""
+
+_SLEEPING: Final = "this device goes to sleep"
 _OURSELVES: Final = "it is this device itself"
 _CONNECTED: Final = "it is connected already"
 
@@ -44,6 +58,7 @@ class MeshSettings:
 
     static_peers: tuple[Address, ...] = ()
     backoff: Backoff = field(default=Backoff(seconds_min=5, seconds_max=600))
+    connect_seconds: float = 4
     handshake_seconds: float = 10
     progress_seconds: float = PROGRESS_SECONDS
     standing_check_seconds: float = 60
@@ -76,8 +91,11 @@ class Neighbours:
         hello: Callable[[], Hello],
         randomness: Callable[[], float],
         on_change: Callable[[], None] = lambda: None,
+        way_to: Callable[[Address], Way | NoWay | None] = lambda _: None,
     ) -> None:
-        """`hello` says how this device stands; `on_change` is called when a neighbour comes or goes."""
+        """`hello` says how this device stands; `on_change` is called when a neighbour comes or goes; `way_to` decides
+        how an address is dialled, None leaves it to the kernel.
+        """
         self._device = device
         self._settings = settings
         self._tls = tls
@@ -88,26 +106,70 @@ class Neighbours:
         self._keys = count(1)
         self._links: dict[bytes, PeerLink] = {}
         self._leads_to: dict[Address, bytes] = {}
-        self._refusals = Refusals()
+        self._way_to = way_to
+        self._comings: dict[bytes, Allowance] = {}
+        self._carriers: dict[PeerLink, Carrier] = {}
+        self._retiring = False
+        self._faults = Faults()
+        self.refusals = Refusals()
         self._dials = asyncio.Semaphore(DIALS_AT_ONCE_MAX)
-        self._door = Door(self._receive, lambda address: self._refusals.tell(address, "too many come from it at once"))
+        self._door = Door(self._receive, lambda address: self.refusals.tell(address, "too many come from it at once"))
         self._arriving: dict[PeerLink, Callable[[], None]] = {}
         self._dialling = Dialling(
-            settings.static_peers, backoff=settings.backoff, randomness=randomness, attempt=self._attempt
+            settings.static_peers,
+            backoff=settings.backoff,
+            randomness=randomness,
+            attempt=self._attempt,
+            on_fault=self._faults.report,
         )
 
-    async def run(self, listeners: Sequence[socket.socket]) -> None:
-        """Accept on these sockets, and dial, until cancelled. The sockets listen already, and stay the caller's."""
-        for listener in listeners:
-            listener.setblocking(False)
+    async def run(self) -> None:
+        """Accept and dial until cancelled; may be run again."""
+        self._retiring = False
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._door.run(listeners))
+            group.create_task(self._door.run())
             group.create_task(self._dialling.run())
             group.create_task(self._watch_standings())
 
-    def meet(self, address: str, port: int) -> None:
+    def listen(self, listener: socket.socket, way: Way | None = None) -> None:
+        """Accept on a socket that listens, while `run` runs; the socket is taken over."""
+        listener.setblocking(False)
+        self._door.open(listener, way)
+
+    def deafen(self, listener: socket.socket) -> None:
+        """Accept there no more, and close the socket; who came in by it stays."""
+        self._door.shut(listener)
+
+    def meet(self, address: str, port: int, interface: str | None = None) -> None:
         """Hear of an address where a neighbour may be; a hint, to be heard as often as it is seen."""
-        self._dialling.meet(Address(address, port))
+        self._dialling.meet(Address(address, port, interface))
+
+    def lose(self, address: str, port: int, interface: str | None = None) -> None:
+        """Hear that nobody says any more that a neighbour is there; a link stays."""
+        self._dialling.lose(Address(address, port, interface))
+
+    def ways_changed(self, has: Callable[[Way], bool]) -> None:
+        """Hear that the interfaces changed: part from whoever was reached by one that is gone, and dial anew."""
+        for link, carrier in list(self._carriers.items()):
+            if carrier.way is not None and not has(carrier.way):
+                link.part(f"{carrier.way.interface} is gone, or has no carrier")
+        self._dialling.ways_changed()
+
+    async def retire(self) -> None:
+        """Dial nobody any more, and return when every link has been quiet for some seconds, and so is ended."""
+        self._retiring = True
+        began_seconds = asyncio.get_running_loop().time()
+        try:
+            while self._carriers:
+                await asyncio.sleep(QUIET_LOOK_SECONDS)
+                now_seconds = asyncio.get_running_loop().time()
+                late = now_seconds >= began_seconds + RETIRING_SECONDS_MAX
+                for link, carrier in list(self._carriers.items()):
+                    if late or carrier.quiet_seconds(link.passed, now_seconds) >= QUIET_SECONDS:
+                        link.part(_SLEEPING)
+        except asyncio.CancelledError:
+            self._retiring = False
+            raise
 
     def hello_changed(self) -> None:
         """Tell every neighbour how this device stands now."""
@@ -161,19 +223,25 @@ class Neighbours:
 
     # Connections.
 
-    async def _receive(self, accepted: socket.socket, address: str, come_through: Callable[[], None]) -> None:
+    async def _receive(self, accepted: socket.socket, stranger: Stranger, come_through: Callable[[], None]) -> None:
+        address = stranger.address
         try:
             connection = await receive(accepted, address, self._tls, self._settings.handshake_seconds)
             if connection.device == self._device:
                 await connection.close()
                 raise NoNeighbourError(_OURSELVES)  # noqa: TRY301  # it is told like every other refusal
+            if not self._may_come(connection.device):
+                await connection.close()
+                raise NoNeighbourError("it comes and goes too often")  # noqa: TRY301  # the same
         except NoNeighbourError as error:
-            self._refusals.tell(address, str(error))
+            self.refusals.tell(address, str(error))
             return
-        link = self._link(connection)
+        link = self._link(connection, stranger.way)
         self._arriving[link] = come_through
         try:
             await self._talk(link)
+        except Exception as fault:  # noqa: BLE001  # it is this link's; told by the hour, not by the connection
+            self._faults.report(fault)
         finally:
             del self._arriving[link]
 
@@ -182,21 +250,39 @@ class Neighbours:
         known = self._links.get(self._leads_to.get(address, b""))
         if known is not None:
             return await self._end_of(known)
+        if address.interface is not None and len(self._links) >= self._settings.peers_max:
+            return Try(Ending.FAILED)
+        way = self._way_to(address)
+        if isinstance(way, NoWay):
+            self.refusals.tell(address.host, way.reason, dialled=True)
+            return Try(Ending.NO_WAY)
         try:
             async with self._dials:
-                connection = await dial(address.host, address.port, self._tls, self._settings.handshake_seconds)
+                if self._retiring:
+                    return Try(Ending.NO_WAY)
+                connection = await dial(
+                    address,
+                    way,
+                    self._tls,
+                    connect_seconds=self._settings.connect_seconds,
+                    handshake_seconds=self._settings.handshake_seconds,
+                )
         except NoNeighbourError as error:
-            self._refusals.tell(address.host, str(error), dialled=True)
+            self.refusals.tell(address.host, str(error), dialled=True)
             return Try(Ending.FAILED)
         if connection.device == self._device:
             await connection.close()
-            self._refusals.tell(address.host, _OURSELVES, dialled=True)
+            self.refusals.tell(address.host, _OURSELVES, dialled=True)
             return Try(Ending.OURSELVES)
         self._leads_to = {one: who for one, who in self._leads_to.items() if one in self._dialling.addresses}
         self._leads_to[address] = connection.device
-        return await self._keep(connection)
+        try:
+            return await self._keep(connection, way)
+        except BaseException:
+            connection.writer.transport.abort()  # whatever happens: nobody else would ever close it
+            raise
 
-    async def _keep(self, connection: PeerConnection) -> Try:
+    async def _keep(self, connection: PeerConnection, way: Way | None) -> Try:
         """Talk on a connection that was dialled, if it is to be kept."""
         refusal = await self._standing_refusal(connection.device)
         before = self._links.get(connection.device)
@@ -204,12 +290,12 @@ class Neighbours:
             refusal = "there are too many neighbours"
         if refusal is not None:
             await connection.close()
-            self._refusals.tell(connection.address, refusal, device=connection.device, dialled=True)
+            self.refusals.tell(connection.address, refusal, device=connection.device, dialled=True)
             return Try(Ending.FAILED)
         if before is not None:
             await connection.close()
             return await self._end_of(before)
-        link = self._link(connection)
+        link = self._link(connection, way)
         self._links[link.device] = link
         return await self._talk(link)
 
@@ -222,15 +308,25 @@ class Neighbours:
             return Try(Ending.FAILED)
         return Try(Ending.IDLE if link.ended_idle else Ending.ENDED, link.up_seconds)
 
-    def _link(self, connection: PeerConnection) -> PeerLink:
+    def _may_come(self, device: bytes) -> bool:
+        """Whether a device that dials has not done so too often: each time costs lines in the journal, and a commit."""
+        allowance = self._comings.pop(device, None) or Allowance(COMINGS_PER_MINUTE_MAX, 60)
+        while len(self._comings) >= COMERS_MAX:
+            self._comings.pop(next(iter(self._comings)))
+        self._comings[device] = allowance  # the last seen are kept
+        return allowance.take(1, asyncio.get_running_loop().time())
+
+    def _link(self, connection: PeerConnection, way: Way | None) -> PeerLink:
         progress_seconds = self._settings.progress_seconds
-        return PeerLink(
+        link = PeerLink(
             connection,
             host=self._host,
             admission=self,
             progress_seconds=progress_seconds,
             on_up=self._came_up,
         )
+        self._carriers[link] = Carrier(way, connection.writer, asyncio.get_running_loop().time())
+        return link
 
     def _came_up(self, link: PeerLink) -> None:
         log.info("neighbour_connected", device=link.device, address=link.address, dialled=link.dialled)
@@ -241,13 +337,14 @@ class Neighbours:
         try:
             reason = await link.run()
         finally:
+            self._carriers.pop(link, None)
             if self._links.get(link.device) is link:
                 del self._links[link.device]
-            if link.hello is None and reason == CLOSED:
-                # It has another connection with us, and means to keep that one.
-                log.debug("neighbour_connection_spare", device=link.device, address=link.address)
+            if reason == _CONNECTED or (link.hello is None and reason == CLOSED):
+                # There is another connection between us, and one side means to keep that one.
+                log.debug("neighbour_connection_spare", device=link.device, address=link.address, reason=reason)
             elif link.up_seconds is None:
-                self._refusals.tell(link.address, reason, device=link.device, dialled=link.dialled)
+                self.refusals.tell(link.address, reason, device=link.device, dialled=link.dialled)
             else:
                 fields = {"device": link.device, "address": link.address, "seconds": round(link.up_seconds)}
                 log.info("neighbour_left", **fields, reason=reason)

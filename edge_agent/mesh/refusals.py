@@ -22,10 +22,17 @@ class Refusals:
         self._repetitions = Repetitions()
         self._lines = Allowance(LINES_PER_HOUR_MAX, INTERVAL_SECONDS)
         self._untold = 0
+        self.refused = 0
+        """Connections that this device did not want, since the start."""
+        self.last: str | None = None
+        """The last of them, for people."""
 
     def tell(self, address: str, reason: str, *, device: bytes | None = None, dialled: bool = False) -> None:
         """Write a line, unless the same was told within the hour, or too much."""
         now_seconds = asyncio.get_running_loop().time()
+        if not dialled or device is not None:
+            self.refused += 1
+            self.last = f"{address}: {reason}"
         repeated = self._repetitions.worth_telling(f"{address} {reason}", now_seconds)
         if repeated is None:
             return
@@ -40,3 +47,18 @@ class Refusals:
         if self._untold:
             fields["others_untold"], self._untold = self._untold, 0
         log.info("neighbour_refused", **fields)
+
+
+class Faults:
+    """Reports what should not have happened to the event loop's handler, once an hour for each kind: whatever it is,
+    a neighbour may know how to bring it about.
+    """
+
+    def __init__(self) -> None:
+        self._repetitions = Repetitions()
+
+    def report(self, fault: Exception) -> None:
+        """Tell of it, unless the same was told within the hour."""
+        loop = asyncio.get_running_loop()
+        if self._repetitions.worth_telling(type(fault).__name__, loop.time()) is not None:
+            loop.call_exception_handler({"message": "a fault in a link to a neighbour", "exception": fault})

@@ -16,9 +16,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from structlog.testing import capture_logs
 
 from central_broker.tls_authority import CONSUMER_NAME, create_tls_authority, to_pem
-from edge_agent.mesh import door
+from edge_agent.mesh import connection, door, neighbours
+from edge_agent.mesh.connection import PeerConnection
 from edge_agent.mesh.neighbours import MeshSettings
+from edge_agent.mesh.peer_link import PeerLink
 from edge_agent.mesh.peer_tls import APPLICATION_PROTOCOL, peer_tls
+from edge_agent.mesh.ways import Way
 from edge_agent.tls import TlsMaterial, TlsMaterialError
 from sync_protocol.bundle import write_bundle
 from sync_protocol.identity import Standing, certify_device
@@ -28,6 +31,7 @@ from tests.support.mesh_devices import (
     QUICK,
     Certificates,
     MeshDevice,
+    listening,
     mesh_device,
     on_event_loop,
     raw_peer,
@@ -340,3 +344,152 @@ def test_a_file_that_is_no_certificate_is_named(tmp_path: Path, certificates: Ce
     material = certificates.device(name(1))
     with pytest.raises(TlsMaterialError, match="absent"):
         peer_tls(TlsMaterial(tmp_path / "absent.crt", material.certificate, material.key))
+
+
+@on_event_loop
+async def test_a_device_that_comes_and_goes_without_end_is_turned_away_for_a_while(
+    tmp_path: Path, certificates: Certificates, logs: Logs
+) -> None:
+    restless = certificates.client(name(1))
+    async with mesh_device(tmp_path, "a", certificates) as a:
+        welcome = 0
+        for _ in range(neighbours.COMINGS_PER_MINUTE_MAX * 3):
+            welcome += not await is_turned_away(a.port, restless)
+        assert neighbours.COMINGS_PER_MINUTE_MAX <= welcome < neighbours.COMINGS_PER_MINUTE_MAX * 2
+        assert not await is_turned_away(a.port, certificates.client(name(2)))
+        assert a.neighbours.refusals.refused >= neighbours.COMINGS_PER_MINUTE_MAX
+        assert str(a.neighbours.refusals.last).endswith("it comes and goes too often")
+    assert sum("too often" in one for one in refusals(logs)) == 1
+
+
+@on_event_loop
+async def test_arrivals_beyond_the_measure_wait_and_another_interfaces_do_not(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "ARRIVALS_PER_MINUTE_MAX", 1)
+    async with mesh_device(tmp_path, "a", certificates) as a:
+        other = listening()
+        a.neighbours.listen(other, Way("usb0", 7))
+        for _ in range(2):  # the second is let in, too, and then nobody for two minutes
+            assert await is_turned_away(a.port, None, b"nothing")
+        waiting = asyncio.create_task(is_turned_away(a.port, certificates.client(name(1))))
+        assert not await is_turned_away(other.getsockname()[1], certificates.client(name(2)))
+        assert not waiting.done()
+        waiting.cancel()
+
+
+@on_event_loop
+async def test_a_listener_that_is_shut_is_closed_and_links_that_came_in_by_it_stay(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    async with mesh_device(tmp_path, "a", certificates) as a:
+        other = listening()
+        port = other.getsockname()[1]
+        a.neighbours.listen(other, Way("usb0", 7))
+        async with raw_peer(port, certificates.client(name(1)), hello=HELLO) as peer:
+            a.neighbours.deafen(other)
+            await until(lambda: other.fileno() < 0)
+            with pytest.raises(OSError, match="Connect call failed"):
+                await asyncio.open_connection(ADDRESS, port)
+            assert a.connected() == {bytes.fromhex(name(1))}
+            a.neighbours.ways_changed(lambda way: way.interface != "usb0")
+            await peer.until_closed()
+            assert a.connected() == set()
+
+
+@on_event_loop
+async def test_a_dial_that_is_called_off_leaves_no_connection_behind(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+    made: list[PeerConnection] = []
+
+    async def ask_without_end(self: neighbours.Neighbours, device: bytes) -> str | None:
+        asked.set()
+        await asyncio.Event().wait()
+        return None
+
+    class Watched(PeerConnection):
+        def __init__(self, *words: Any, **named: Any) -> None:
+            super().__init__(*words, **named)
+            made.append(self)
+
+    async with mesh_device(tmp_path, "b", certificates) as b:
+        monkeypatch.setattr(neighbours.Neighbours, "_standing_refusal", ask_without_end)
+        monkeypatch.setattr(connection, "PeerConnection", Watched)
+        async with mesh_device(tmp_path, "a", certificates) as a:
+            a.neighbours.meet(ADDRESS, b.port)
+            await asked.wait()
+        await until(lambda: all(one.writer.transport.is_closing() for one in made if one.dialled))
+        assert [one for one in made if one.dialled]
+
+
+@on_event_loop
+async def test_links_end_when_they_are_quiet_and_not_while_bundles_pass(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "QUIET_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(neighbours, "QUIET_SECONDS", 2)
+    hello = Hello(True, 0, 1_000_000)
+    async with (
+        mesh_device(tmp_path, "a", certificates) as a,
+        mesh_device(tmp_path, "b", certificates, hello=hello) as b,
+    ):
+        a.neighbours.meet(ADDRESS, b.port)
+        await a.until_connected(b)
+        retiring = asyncio.create_task(a.neighbours.retire())
+        for number in range(30):
+            await b.until_keeps(await a.submit(f"{number}"))
+            await asyncio.sleep(0.1)
+        assert a.connected() == {b.id}
+        assert not retiring.done()
+        await retiring
+        await until(lambda: not a.connected() and not b.connected())
+        a.neighbours.meet(ADDRESS, b.port)  # nobody is dialled any more
+        await asyncio.sleep(0.5)
+        assert not a.connected()
+
+
+@on_event_loop
+async def test_a_link_over_which_one_large_bundle_creeps_is_not_quiet(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "QUIET_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(neighbours, "QUIET_SECONDS", 2)
+    async with (
+        mesh_device(tmp_path, "a", certificates) as a,
+        raw_peer(a.port, certificates.client(name(1)), hello=HELLO) as peer,
+    ):
+        retiring = asyncio.create_task(a.neighbours.retire())
+        written = write_message(BundleMessage(1, write_bundle([]) + bytes(60_000)))
+        for offset in range(0, 40_000, 1000):
+            peer.writer.write(written[offset : offset + 1000])
+            await peer.writer.drain()
+            await asyncio.sleep(0.1)
+        assert not retiring.done()
+        assert a.connected() == {bytes.fromhex(name(1))}
+        await retiring
+        await peer.until_closed()
+
+
+@on_event_loop
+async def test_a_fault_in_one_link_is_told_once_and_ends_no_other(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    async with mesh_device(tmp_path, "a", certificates) as a, mesh_device(tmp_path, "b", certificates) as b:
+        a.neighbours.meet(ADDRESS, b.port)
+        await a.until_connected(b)
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(f"{context['exception']!r}"))
+
+        async def faulty(self: PeerLink) -> str:
+            self.part("faulty")
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PeerLink, "run", faulty)
+            for number in range(5):
+                async with raw_peer(a.port, certificates.client(name(number))) as peer:
+                    await peer.until_closed()
+        assert told == ["ZeroDivisionError()"]
+        await b.until_keeps(await a.submit("1"))

@@ -186,7 +186,8 @@ async def mesh_device(
             device = MeshDevice(one, neighbours, listener.getsockname()[1])
             if hello is not None:
                 device.hello = hello
-            running = asyncio.create_task(neighbours.run([listener]))
+            neighbours.listen(listener)
+            running = asyncio.create_task(neighbours.run())
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             try:

@@ -38,6 +38,7 @@ class Network:
     def __init__(self, *tries: Try) -> None:
         self.tries = list(tries)
         self.at: dict[Address, list[float]] = {}
+        self.faults: list[Exception] = []
 
     async def attempt(self, address: Address) -> Try:
         self.at.setdefault(address, []).append(asyncio.get_running_loop().time())
@@ -47,7 +48,9 @@ class Network:
 
 
 async def dial(network: Network, *met: Address, static: tuple[Address, ...] = (), seconds: float) -> None:
-    made = Dialling(static, backoff=Backoff(2, 64), randomness=lambda: 0.5, attempt=network.attempt)
+    made = Dialling(
+        static, backoff=Backoff(2, 64), randomness=lambda: 0.5, attempt=network.attempt, on_fault=network.faults.append
+    )
     running = asyncio.create_task(made.run())
     await asyncio.sleep(0)
     for address in met:
@@ -69,11 +72,28 @@ def test_a_static_peer_is_tried_for_ever_with_growing_pauses() -> None:
     live(story())
 
 
-def test_a_discovered_address_that_never_answers_is_forgotten() -> None:
+def test_a_discovered_address_that_never_answers_is_tried_seldom_and_forgotten_when_it_is_lost() -> None:
     async def story() -> None:
         network = Network(Try(Ending.FAILED))
-        await dial(network, OTHER, seconds=1000)
-        assert len(network.at[OTHER]) == dialling.DISCOVERED_TRIES_MAX
+        made = Dialling(
+            (), backoff=Backoff(2, 64), randomness=lambda: 0.5, attempt=network.attempt, on_fault=network.faults.append
+        )
+        running = asyncio.create_task(made.run())
+        await asyncio.sleep(0)
+        made.meet(OTHER)
+        await asyncio.sleep(3000)
+        at = network.at[OTHER]
+        assert [later - earlier for earlier, later in pairwise(at)] == [2, 4, 8, 16, 32, *[dialling.REST_SECONDS] * 3]
+        tries = len(at)
+        made.lose(OTHER)
+        await asyncio.sleep(3000)
+        assert len(network.at[OTHER]) == tries
+        assert made.addresses == frozenset()
+        made.meet(OTHER)
+        await asyncio.sleep(1)
+        assert len(network.at[OTHER]) == tries + 1
+        running.cancel()
+        await asyncio.wait({running})
 
     live(story())
 
@@ -93,7 +113,9 @@ def test_a_link_that_held_is_made_again_soon_and_one_that_fell_soon_is_not() -> 
 def test_after_a_link_that_had_nothing_to_say_there_is_a_rest_unless_it_is_met_again() -> None:
     async def story() -> None:
         network = Network(Try(Ending.IDLE, 600))
-        made = Dialling((), backoff=Backoff(2, 64), randomness=lambda: 0.5, attempt=network.attempt)
+        made = Dialling(
+            (), backoff=Backoff(2, 64), randomness=lambda: 0.5, attempt=network.attempt, on_fault=network.faults.append
+        )
         running = asyncio.create_task(made.run())
         await asyncio.sleep(0)
         made.meet(OTHER)
@@ -109,21 +131,87 @@ def test_after_a_link_that_had_nothing_to_say_there_is_a_rest_unless_it_is_met_a
     live(story())
 
 
-def test_ones_own_address_is_never_tried_again() -> None:
+def test_ones_own_address_is_tried_again_after_a_rest_or_when_the_interfaces_changed() -> None:
     async def story() -> None:
         network = Network(Try(Ending.OURSELVES))
         await dial(network, static=(STATIC,), seconds=1000)
-        assert len(network.at[STATIC]) == 1
+        assert network.at[STATIC] == [0, dialling.REST_SECONDS]
 
     live(story())
 
 
-def test_of_discovered_addresses_only_so_many_are_tried_and_static_ones_always() -> None:
+def test_where_there_is_no_way_it_is_asked_again_at_once_when_the_interfaces_changed_and_seldom_otherwise() -> None:
+    async def story() -> None:
+        network = Network(Try(Ending.NO_WAY))
+        made = Dialling(
+            (STATIC,),
+            backoff=Backoff(2, 64),
+            randomness=lambda: 0.5,
+            attempt=network.attempt,
+            on_fault=network.faults.append,
+        )
+        running = asyncio.create_task(made.run())
+        await asyncio.sleep(130)
+        made.ways_changed()
+        await asyncio.sleep(1)
+        assert network.at[STATIC] == [0, 60, 120, 130]
+        running.cancel()
+        await asyncio.wait({running})
+
+    live(story())
+
+
+def test_a_fault_in_one_try_ends_nothing() -> None:
+    class Faulty(Network):
+        async def attempt(self, address: Address) -> Try:
+            await super().attempt(address)
+            raise ZeroDivisionError
+
+    async def story() -> None:
+        network = Faulty(Try(Ending.FAILED))
+        await dial(network, OTHER, static=(STATIC,), seconds=5)
+        assert len(network.at[STATIC]) == len(network.at[OTHER]) == 2
+        assert len(network.faults) == 4
+
+    live(story())
+
+
+def test_of_discovered_addresses_only_so_many_are_tried_at_a_time_and_static_ones_always() -> None:
     async def story() -> None:
         network = Network(Try(Ending.FAILED))
         met = [Address("192.0.2.9", port) for port in range(1, 500)]
-        await dial(network, *met, static=(STATIC,), seconds=1)
-        assert len(network.at) == dialling.DISCOVERED_MAX + 1
+        await dial(network, *met, static=(STATIC,), seconds=0.5)
+        assert len(network.at) <= dialling.DISCOVERED_MAX + 1
         assert STATIC in network.at
+
+    live(story())
+
+
+def test_false_announcements_cannot_keep_a_true_one_out_nor_make_the_device_dial_without_end() -> None:
+    async def story() -> None:
+        network = Network(Try(Ending.FAILED))
+        false = [Address("192.0.2.9", port) for port in range(1, 500)]
+        await dial(network, *false, OTHER, seconds=1800)
+        assert OTHER in network.at
+        tries = sum(map(len, network.at.values()))
+        assert tries <= dialling.DISCOVERED_TRIES_PER_MINUTE_MAX * 31
+
+    live(story())
+
+
+def test_true_ones_with_a_link_keep_their_place_however_many_false_ones_are_announced() -> None:
+    class Mixed(Network):
+        async def attempt(self, address: Address) -> Try:
+            await super().attempt(address)
+            if address == OTHER:
+                await asyncio.sleep(100)
+                return Try(Ending.ENDED, 100)
+            return Try(Ending.FAILED)
+
+    async def story() -> None:
+        network = Mixed(Try(Ending.FAILED))
+        false = [Address("192.0.2.9", port) for port in range(1, 500)]
+        await dial(network, OTHER, *false, seconds=1000)
+        assert len(network.at[OTHER]) >= 9
 
     live(story())

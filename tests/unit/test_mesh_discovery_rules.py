@@ -250,3 +250,35 @@ def test_all_senders_together_have_a_measure_and_beyond_it_the_shutter_closes() 
     assert len(sources) - ALL_PACKETS_BURST > REFUSED_MAX
     assert entrance.gate.must_close()
     assert not entrance.gate.must_close()
+
+
+def test_who_claims_a_neighbours_name_neither_displaces_nor_silences_it() -> None:
+    near = hood()
+    near.heard(said(NAME, NEAR), ip(NEAR), 0.0)
+    assert near.heard(said(NAME, "192.0.2.66"), ip("192.0.2.66"), 1.0) == Change(found=((ip("192.0.2.66"), 7000),))
+    assert near.heard(Goodbye(NAME), ip("192.0.2.66"), 2.0) == Change(lost=((ip("192.0.2.66"), 7000),))
+    assert near.heard(Goodbye(NAME), ip("192.0.2.67"), 2.0) == Change()
+    near.heard(said(NAME, "192.0.2.66"), ip("192.0.2.66"), 3.0)
+    assert near.fresh(3.0) == []  # so that both are asked
+    assert near.heard(Goodbye(NAME), ip(NEAR), 4.0) == Change(lost=((ip(NEAR), 7000),))
+
+
+def test_a_neighbour_that_moves_is_followed_when_it_speaks_from_where_it_was() -> None:
+    near = hood()
+    near.heard(said(NAME, NEAR, "2001:db8::9"), ip(NEAR), 0.0)
+    moved = near.heard(said(NAME, "192.0.2.10", "2001:db8::9"), ip("2001:db8::9"), 1.0)
+    assert moved == Change(found=((ip("192.0.2.10"), 7000),), lost=((ip(NEAR), 7000),))
+
+
+def test_who_sends_under_this_devices_address_has_a_measure_too() -> None:
+    entrance = Entrance()
+    for _ in range(REFUSED_MAX + SOURCE_PACKETS_BURST):
+        entrance.gate.admit(announcement(NAME, [OWN]), OWN, 5353, 0.0)
+    assert entrance.gate.must_close()
+
+
+def test_what_this_device_sends_is_not_kept_out_by_a_flood_of_others() -> None:
+    entrance = Entrance()
+    for number in range(2, ALL_PACKETS_BURST * 2):
+        entrance.gate.admit(question(), f"2001:db8::{number:x}", 5353, 0.0)
+    assert entrance.gate.admit(announcement(OTHER, [OWN]), OWN, 5353, 0.0)
