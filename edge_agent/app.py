@@ -212,6 +212,7 @@ class Daemon:
                 self._mesh.hello_changed()
 
         return OwnStanding(
+            self._device.identity.device,
             self._runner,
             foreign_bytes_max=engine_settings(self._configuration).foreign_bytes_max,
             free_bytes=free_bytes,

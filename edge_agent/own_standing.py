@@ -6,6 +6,7 @@ for the queue.
 | the way to the center comes or goes | at once |
 | the room for others' envelopes, by a quarter, or there is none any more | within seconds |
 | the center was heard for the first time | within seconds |
+| the device is certified as another kind of device | within seconds |
 | anything else | when it is told anyway |
 
 The time since the center was heard is counted by a clock that only runs on. The device's own clock, which may be set
@@ -20,9 +21,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from edge_agent.engine.contact import CENTER_HEARD_AT, contact_age
+from edge_agent.engine.identity import role_of
 from edge_agent.engine.ports import QueueDesk
-from edge_agent.engine.receipts import LAST_RECEIPT_AT
 from edge_agent.engine.store import StoreFault, StoreTransaction
+from sync_protocol.identity import Role
 from sync_protocol.limits import ENVELOPE_BYTES_MAX
 from sync_protocol.mesh import Hello
 
@@ -43,8 +46,10 @@ class Clocks:
 
 @dataclass(frozen=True)
 class _Look:
-    last_receipt_at: int | None
+    heard_at: int | None
+    contact_age: int | None
     room_bytes: int
+    is_collection_point: bool
 
 
 class OwnStanding:
@@ -52,6 +57,7 @@ class OwnStanding:
 
     def __init__(
         self,
+        device: bytes,
         queue: QueueDesk,
         *,
         foreign_bytes_max: int,
@@ -62,6 +68,7 @@ class OwnStanding:
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         """`free_bytes` is how much the disk can still take, called on the store's thread; below 0 is none."""
+        self._device = device
         self._queue = queue
         self._foreign_bytes_max = foreign_bytes_max
         self._free_bytes = free_bytes
@@ -83,7 +90,9 @@ class OwnStanding:
         since_seconds = None
         if self._heard_at_seconds is not None:
             since_seconds = int(max(0, self._clocks.running() - self._heard_at_seconds))
-        return Hello(reaches_center, since_seconds, 0 if self._look is None else self._look.room_bytes)
+        if self._look is None:
+            return Hello(reaches_center, since_seconds, 0)
+        return Hello(reaches_center, since_seconds, self._look.room_bytes, self._look.is_collection_point)
 
     def link_changed(self) -> None:
         """The way to the center may have come or gone."""
@@ -113,17 +122,25 @@ class OwnStanding:
 
     def _look_at(self, transaction: StoreTransaction) -> _Look:
         room_bytes = min(self._foreign_bytes_max - transaction.foreign_bytes(), self._free_bytes())
-        return _Look(transaction.number(LAST_RECEIPT_AT), max(0, room_bytes))
+        return _Look(
+            transaction.number(CENTER_HEARD_AT),
+            contact_age(transaction, self._clocks.now()),
+            max(0, room_bytes),
+            role_of(self._device, transaction) is Role.COLLECTION_POINT,
+        )
 
     def _take(self, look: _Look) -> None:
         before, self._look = self._look, look
-        if look.last_receipt_at is not None and (before is None or before.last_receipt_at != look.last_receipt_at):
-            # A receipt of before the start is as old as the clock says; one that comes now is heard now.
-            age_seconds = max(0, self._clocks.now() - look.last_receipt_at) / 1_000_000 if before is None else 0
-            self._heard_at_seconds = self._clocks.running() - age_seconds
+        if before is None and look.contact_age is not None:
+            # What was before the start is as long ago as the clock says.
+            self._heard_at_seconds = self._clocks.running() - look.contact_age / 1_000_000
+        elif before is not None and before.heard_at != look.heard_at:
+            self._heard_at_seconds = self._clocks.running()
         hello = self.hello()
-        is_first = self._told.last_contact_seconds is None and hello.last_contact_seconds is not None
-        if is_first or _differs_much(self._told.room_bytes, hello.room_bytes):
+        told = self._told
+        is_first = told.last_contact_seconds is None and hello.last_contact_seconds is not None
+        is_other_kind = told.is_collection_point != hello.is_collection_point
+        if is_first or is_other_kind or _differs_much(told.room_bytes, hello.room_bytes):
             self._tell()
 
     def _tell(self) -> None:

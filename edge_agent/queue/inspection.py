@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from edge_agent.engine.settings import EngineSettings
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import CENTER, read_device_certificate
 from sync_protocol.medium import read_medium_certificate
@@ -29,11 +28,6 @@ Another's is synchronised while it rests: the newest receipt lists it, and no ba
 
 ORIGINS_SHOWN_MAX: Final = 200
 """A collection point may hold for thousands; people look at those with the most."""
-
-_HANDED_OVER_REST_LEAST: Final = EngineSettings.custody_wait // 2
-"""What a carrier took over rests for the custody wait, give or take a quarter. What it declined, or what was under way
-when the link ended, is answered too, and due again within minutes.
-"""
 
 _STATE: Final = f"""
     CASE WHEN envelope.status = {int(SpanStatus.HELD)} THEN 'held'
@@ -111,11 +105,11 @@ def show_envelope(query: Query, sequence: int, epoch: int | None) -> list[dict[s
 def handovers(query: Query) -> list[dict[str, Any]]:
     """Return who took own envelopes over that have no receipt yet: how many, and when it did so last; newest first."""
     rows = query(
-        "SELECT lower(hex(destination)) AS carrier, count(*) AS envelopes, max(answered_at) AS last_at "
+        "SELECT lower(hex(destination)) AS carrier, count(*) AS envelopes, max(kept_at) AS last_at "
         "FROM envelope JOIN dispatch ON dispatch.envelope = envelope.number "
         "WHERE own = 1 AND status IS NULL AND data IS NOT NULL AND rests_since IS NULL "
-        "AND destination <> :center AND next_at - answered_at >= :rest GROUP BY 1 ORDER BY 3 DESC LIMIT :rows",
-        {"center": CENTER, "rest": _HANDED_OVER_REST_LEAST, "rows": ORIGINS_SHOWN_MAX},
+        "AND kept_at IS NOT NULL GROUP BY 1 ORDER BY 3 DESC LIMIT :rows",
+        {"rows": ORIGINS_SHOWN_MAX},
     )
     return with_carriers(query, [dict(row) for row in rows], "carrier")
 

@@ -104,7 +104,7 @@ def test_a_neighbour_that_took_own_envelopes_is_named_by_its_certificate(
     with device.store.transaction() as transaction:
         numbers = [one.number for one in transaction.due(laptop.id, NOW, bytes_max=1_000_000)]
         transaction.note_sent(laptop.id, numbers, now=NOW, next_at=NOW + HOUR)
-        transaction.note_answered(laptop.id, numbers, now=NOW + 5, next_at=NOW + 24 * HOUR)
+        transaction.note_answered(laptop.id, numbers, now=NOW + 5, next_at=NOW + 24 * HOUR, kept=True)
     (one,) = handed(device)
     assert (one["name"], one["role"], one["last_at"]) == ("laptop 3", "tablet", NOW + 5)
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from edge_agent.engine.receipts import LAST_RECEIPT_AT
+from edge_agent.engine.contact import CENTER_HEARD_AT
 from edge_agent.engine.store import StoreFault, StoreTransaction
 from edge_agent.own_standing import Clocks, OwnStanding
 from edge_agent.queue.store import QueueStore
+from sync_protocol.identity import Role
 from sync_protocol.mesh import Hello
+from tests.support.device import Authority, Device
 
 Answer = TypeVar("Answer")
 MEGABYTE = 1024 * 1024
@@ -47,10 +49,12 @@ class Standing:
     now: int = NOW
     running_seconds: float = 1_000_000
     told: int = 0
+    device: bytes = b"d" * 16
     own: OwnStanding = field(init=False)
 
     def __post_init__(self) -> None:
         self.own = OwnStanding(
+            self.device,
             self.desk,
             foreign_bytes_max=256 * MEGABYTE,
             free_bytes=lambda: self.free_bytes,
@@ -63,9 +67,9 @@ class Standing:
     def _tell(self) -> None:
         self.told += 1
 
-    def receipt_at(self, time: int) -> None:
+    def heard_at(self, time: int) -> None:
         with self.desk.store.transaction() as transaction:
-            transaction.put_number(LAST_RECEIPT_AT, time)
+            transaction.put_number(CENTER_HEARD_AT, time)
 
 
 def test_a_device_that_never_heard_the_center_says_so_and_how_much_room_it_has(tmp_path: Path) -> None:
@@ -80,24 +84,42 @@ def test_a_device_that_never_heard_the_center_says_so_and_how_much_room_it_has(t
 def test_the_time_since_the_center_was_heard_is_counted_by_the_clock_that_runs_on(tmp_path: Path) -> None:
     with QueueStore(tmp_path) as store:
         one = Standing(Desk(store))
-        one.receipt_at(NOW - 2 * HOUR * 1_000_000)
+        one.heard_at(NOW - 2 * HOUR * 1_000_000)
         asyncio.run(one.own.look())
         one.now += 50 * 365 * 24 * HOUR * 1_000_000  # somebody sets the clock
         one.running_seconds += HOUR
         assert one.own.hello().last_contact_seconds == 3 * HOUR
-        one.receipt_at(one.now)
+        one.heard_at(one.now)
         one.running_seconds += HOUR
         asyncio.run(one.own.look())
         assert one.own.hello().last_contact_seconds == 0
 
 
-def test_a_clock_behind_the_last_receipt_makes_no_negative_time(tmp_path: Path) -> None:
+def test_a_clock_that_went_back_since_the_center_was_heard_cannot_tell(tmp_path: Path) -> None:
     with QueueStore(tmp_path) as store:
         one = Standing(Desk(store))
-        one.receipt_at(NOW)
-        one.now = 0
+        one.heard_at(NOW)
+        one.now = NOW - 60_000_000
         asyncio.run(one.own.look())
-        assert one.own.hello().last_contact_seconds == 0
+        assert one.own.hello().last_contact_seconds == 0, "a minute's correction is no reason to doubt"
+        other = Standing(Desk(store))
+        other.now = 0
+        asyncio.run(other.own.look())
+        assert other.own.hello().last_contact_seconds is None
+
+
+def test_a_laptop_says_that_it_is_a_collection_point_as_soon_as_it_is_certified(tmp_path: Path) -> None:
+    laptop = Device(tmp_path, Authority(), name="laptop", role=Role.COLLECTION_POINT)
+    with QueueStore(tmp_path) as store:
+        one = Standing(Desk(store), device=laptop.id)
+        asyncio.run(one.own.look())
+        assert not one.own.hello().is_collection_point
+        told = one.told
+        with store.transaction() as transaction:
+            transaction.put_statement(laptop.certificate)
+        asyncio.run(one.own.look())
+        assert one.own.hello().is_collection_point
+        assert one.told == told + 1
 
 
 def test_who_is_connected_hears_the_center_now_and_counts_from_the_end_of_the_connection(tmp_path: Path) -> None:
