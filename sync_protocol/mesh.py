@@ -118,7 +118,12 @@ class Item:
     @property
     def shard(self) -> int:
         """Which part of what a device knows it belongs to."""
-        return self.subject[-1] % MESH_SHARDS
+        return Item.shard_of(self.subject)
+
+    @staticmethod
+    def shard_of(subject: bytes) -> int:
+        """Return the shard of everything on a subject."""
+        return subject[-1] % MESH_SHARDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Comparison:
 
     def __init__(self) -> None:
         self._asked: frozenset[int] = frozenset()
+        self._awaited: dict[tuple[bytes, int, int], tuple[int, int]] = {}
         self.is_done = False
         """Whether the far end has begun to say what it lacks: before, nothing else need be said."""
 
@@ -60,13 +61,24 @@ class Comparison:
         theirs: dict[tuple[bytes, int, int], tuple[int, int]] = {}
         for item in inventory.items:
             theirs[item.place] = max(item.newness, theirs.get(item.place, item.newness))
+        self._awaited |= {place: newness for place, newness in theirs.items() if Item.shard_of(place[0]) in shards}
         frames: list[Frame] = []
         for item in transaction.known():
             if item.shard in shards and theirs.get(item.place, (-1, 0)) < item.newness:
                 frame = _frame_of(item, transaction)
                 frames += [] if frame is None else [frame]
         own = any(item.shard in shards and theirs.get(item.place, (-1, 0)) < item.newness for item in own_heads)
+        for item in own_heads:
+            self._awaited.pop(item.place, None)
         return Lacking(tuple(frames), own)
+
+    def awaits(self, transaction: StoreTransaction) -> bool:
+        """Tell whether the far end knows better about anything, and has not sent it yet."""
+        if self._awaited:
+            for item in transaction.known():
+                if item.newness >= self._awaited.get(item.place, item.newness):
+                    self._awaited.pop(item.place, None)
+        return bool(self._awaited)
 
 
 def _inventories(items: Iterable[Item], shards: frozenset[int]) -> list[Inventory]:

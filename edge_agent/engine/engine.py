@@ -25,12 +25,13 @@ from edge_agent.engine.events import (
     Submitted,
     TimePassed,
 )
+from edge_agent.engine.exchange import Company
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape
-from edge_agent.engine.offers import Expected
 from edge_agent.engine.pacing import Randomness
+from edge_agent.engine.policies import POLICIES
 from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
-from edge_agent.engine.sessions import POLICIES, Household, OutboundSession, Session
+from edge_agent.engine.sessions import OutboundSession, Session
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol.bundle import Frame, FrameType, read_bundle
@@ -48,15 +49,9 @@ class Engine:
         self._beliefs = Beliefs(identity)
         self._arrivals = Arrivals(identity, self._beliefs, settings)
         self._sessions: dict[str, Session] = {}
-        self._household = Household(
-            identity=identity,
-            beliefs=self._beliefs,
-            settings=settings,
-            randomness=randomness,
-            tokens=count(1),
-            expected=Expected(),
-            has_way=self._has_way,
-        )
+        self._randomness = randomness
+        self._tokens = count(1)
+        self._company = Company(identity, self._beliefs, settings, self._has_way)
         self._silent = self._silent_before = False
         self._beliefs_lost = False
 
@@ -122,7 +117,7 @@ class Engine:
         return effects
 
     def _link_up(self, link: Link, transaction: StoreTransaction, now: int) -> list[Effect]:
-        session = OutboundSession(link, POLICIES[link.shape], self._household)
+        session = OutboundSession(link, POLICIES[link.shape], self._company, self._randomness, self._tokens)
         self._sessions[link.key] = session
         transaction.end_rests(now, longest=self._settings.custody_wait)
         renewed = transaction.renew_copies(self._settings.copies, now, after=self._settings.respray_wait)
@@ -159,7 +154,7 @@ class Engine:
             carrier,
             takes_over=policy.tablets_take_over or self._beliefs.role is Role.COLLECTION_POINT,
             leg=policy.leg,
-            copies_of=lambda envelope_id: self._household.expected.take(envelope_id, link_key),
+            copies_of=lambda envelope_id: self._company.expected.take(envelope_id, link_key),
         )
         arrived = self._arrivals.take(contents.frames, source, transaction, now)
         effects = arrived.effects

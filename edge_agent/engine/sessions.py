@@ -27,39 +27,28 @@ certificates of the envelopes and own heads in it: whoever reads it needs no oth
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
 from edge_agent.engine.chain import receipt_serial, state_heads
-from edge_agent.engine.comparison import Comparison
-from edge_agent.engine.contact import contact_age
-from edge_agent.engine.effects import Effect, Follow, Level, Notice, Say, Send
-from edge_agent.engine.identity import Beliefs, DeviceIdentity
-from edge_agent.engine.links import Link, LinkShape
+from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
+from edge_agent.engine.exchange import Company, Exchange
+from edge_agent.engine.links import Link
 from edge_agent.engine.news import STATEMENT_KINDS, PendingNews
-from edge_agent.engine.offers import Expected, Offers
 from edge_agent.engine.pacing import Pacing, Randomness
-from edge_agent.engine.routing import Share, Standing, share_of
-from edge_agent.engine.settings import EngineSettings
+from edge_agent.engine.policies import Policy
 from edge_agent.engine.store import StoredEnvelope, StoreTransaction
 from sync_protocol import statement
 from sync_protocol.bundle import BUNDLE_OVERHEAD_BYTES, Frame, FrameType, frame_bytes, write_bundle
 from sync_protocol.identity import Role
 from sync_protocol.limits import DELEGATED_SERIAL_MAX
 from sync_protocol.mesh import (
-    HEAD_KIND,
-    Digests,
     Exchanged,
-    Inventory,
-    Item,
-    Offer,
-    Verdict,
-    Verdicts,
 )
 from sync_protocol.statement import parse_statement
-from sync_protocol.way import NO_WAY, Leg, write_way
+from sync_protocol.way import NO_WAY, write_way
 
 _BYTES_BESIDE_ENVELOPES_MAX: Final = 48 * 1024
 """Heads and statements of one bundle; the largest envelope still fits beside them."""
@@ -92,61 +81,6 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What sets the shapes apart."""
-
-    asks_for_receipts: bool
-    """The far end is asked for the receipts of certain origins; otherwise it gives what it has."""
-    leaves_statements: bool
-    """Statements, and others' heads as they come, are for whoever is there; bundles vouch for what is in them."""
-    compares: bool
-    """The far end says what it knows and wants, so that nothing else is sent; otherwise it is given everything."""
-    taking_is_keeping: bool
-    """What was taken is on the far end's disk, so there is little reason to say it again to the same one."""
-    registers_media: bool
-    """The far end keeps the register of media, and hears of those that collection points have enrolled."""
-    tablets_take_over: bool
-    """Others' envelopes that come in are taken over by everybody; otherwise by collection points only."""
-    leg: Leg
-    """What an envelope that comes in has come by."""
-
-
-POLICIES: Mapping[LinkShape, Policy] = {
-    # The center knows its own statements, and a broker's word is no custody.
-    LinkShape.MAILBOX: Policy(
-        asks_for_receipts=True,
-        leaves_statements=False,
-        compares=False,
-        taking_is_keeping=False,
-        registers_media=True,
-        tablets_take_over=True,
-        leg=Leg.NONE,
-    ),
-    # Whoever finds the medium may be from another district, so it carries what everybody should know.
-    # A medium passes through many tablets, and a collection point is where it goes.
-    LinkShape.DEAD_DROP: Policy(
-        asks_for_receipts=False,
-        leaves_statements=True,
-        compares=False,
-        taking_is_keeping=True,
-        registers_media=False,
-        tablets_take_over=False,
-        leg=Leg.USB,
-    ),
-    # The other end runs a session of its own: what it has for us comes as bundles that arrive.
-    LinkShape.DUPLEX: Policy(
-        asks_for_receipts=False,
-        leaves_statements=True,
-        compares=True,
-        taking_is_keeping=True,
-        registers_media=False,
-        tablets_take_over=True,
-        leg=Leg.MESH,
-    ),
-}
-
-
-@dataclass(frozen=True)
 class _InFlight:
     envelopes: Mapping[int, bytes]
     """Their numbers, and ids."""
@@ -157,32 +91,20 @@ class _InFlight:
     """Statements and others' heads, which go again if the bundle is refused."""
 
 
-@dataclass(frozen=True)
-class Household:
-    """What all sessions of a device share."""
-
-    identity: DeviceIdentity
-    beliefs: Beliefs
-    settings: EngineSettings
-    randomness: Randomness
-    tokens: count[int]
-    expected: Expected
-    has_way: Callable[[], bool]
-    """Whether this device has a way to the center now."""
-
-
 class OutboundSession:
     """Puts bundles up and waits for no answer but that they were taken; what comes in is `Arrivals`' business."""
 
-    def __init__(self, link: Link, policy: Policy, household: Household) -> None:
+    def __init__(
+        self, link: Link, policy: Policy, company: Company, randomness: Randomness, tokens: count[int]
+    ) -> None:
         self._link = link
         self._policy = policy
-        self._household = household
-        self._identity = household.identity
-        self._settings = settings = household.settings
-        self._pacing = Pacing(settings, household.randomness, link.bundle_bytes_max)
-        self._comparison = Comparison() if policy.compares else None
-        self._offers = Offers(link.key, link.far_end, settings, household.expected) if policy.compares else None
+        self._identity = company.identity
+        self._beliefs = company.beliefs
+        self._settings = company.settings
+        self._tokens = tokens
+        self._pacing = Pacing(company.settings, randomness, link.bundle_bytes_max)
+        self._exchange = Exchange(link, company) if policy.compares else None
         spoken_for = BUNDLE_OVERHEAD_BYTES + (_CERTIFICATE_BYTES_MAX if policy.leaves_statements else 0)
         self._beside_bytes_max = min(_BYTES_BESIDE_ENVELOPES_MAX, link.bundle_bytes_max) - spoken_for
         self._in_flight: dict[int, _InFlight] = {}
@@ -209,40 +131,25 @@ class OutboundSession:
             again = transaction.forget_dispatches(self._link.far_end)
             if again:
                 effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
-        if self._comparison is not None:
+        if self._exchange is not None:
             # Until the far end has said what it lacks, it is taken to know our heads.
             self._stated, self._stated_at = _positions(transaction), now
             self._stated_serial = receipt_serial(transaction, self._identity)
-            digests = self._comparison.digests(transaction, self._own_items(transaction))
-            return [*effects, Say(self._link.key, digests)]
+            return [*effects, self._exchange.begin(transaction)]
         if self._policy.leaves_statements:
             for kind in STATEMENT_KINDS:
                 self._news.add(Frame(FrameType.STATEMENT, data) for data in transaction.statements(kind))
         return effects + self.proceed(transaction, now)
 
     def said(self, message: Exchanged, transaction: StoreTransaction, now: int) -> list[Effect]:
-        comparison, offers = self._comparison, self._offers
-        if comparison is None or offers is None:
+        if self._exchange is None:
             return []
-        effects: list[Effect] = []
-        match message:
-            case Digests():
-                answers = comparison.heard_digests(message, transaction, self._own_items(transaction))
-                effects += [Say(self._link.key, answer) for answer in answers]
-            case Inventory():
-                lacking = comparison.heard_inventory(message, transaction, self._own_items(transaction))
-                self._news.add(lacking.frames)
-                if lacking.own_heads:
-                    self._stated = frozenset()
-            case Offer():
-                effects.append(Say(self._link.key, offers.judge(message, transaction, now)))
-            case Verdicts():
-                wait = self._pacing.taken_wait(1, keeping=True)
-                counts = offers.heard_verdicts(message, transaction, now, custody_wait=wait)
-                if counts.get(Verdict.NO_ROOM):
-                    fields = {"envelopes": counts[Verdict.NO_ROOM], "link": self._link.key}
-                    effects.append(Notice("offer_declined", fields, Level.WARNING))
-        return effects + self.proceed(transaction, now)
+        wait = self._pacing.taken_wait(1, keeping=True)
+        heard = self._exchange.heard(message, transaction, now, custody_wait=wait)
+        self._news.add(heard.lacking)
+        if heard.lacks_own_heads:
+            self._stated = frozenset()
+        return heard.effects + self.proceed(transaction, now)
 
     def settled(
         self, token: int, *, taken: bool, declined: Sequence[bytes], transaction: StoreTransaction, now: int
@@ -262,10 +169,9 @@ class OutboundSession:
             self._pacing.refused(now)
         kept = taken and self._policy.taking_is_keeping
         transaction.note_answered(self._link.far_end, numbers, now=now, next_at=now + wait, kept=kept)
-        if self._offers is not None and taken:
-            self._offers.taken(numbers, transaction)
-            without_room = [number for number, one in flight.envelopes.items() if one in declined]
-            self._offers.declined(without_room, transaction, now)
+        if self._exchange is not None and taken:
+            refused = [number for number, one in flight.envelopes.items() if one in declined]
+            self._exchange.taken(numbers, refused, transaction, now)
         fields = {"envelopes": len(numbers), "attempts": flight.attempts, "link": self._link.key}
         # Heads and statements alone are no news to an operator.
         quiet = Level.INFO if flight.envelopes else Level.DEBUG
@@ -294,13 +200,15 @@ class OutboundSession:
             if not frames:
                 break
             effects.append(self._send(frames, others, envelopes, transaction, now))
-        return effects + self._offer(transaction, now)
+        if self._exchange is not None and not self._pacing.resting(now):
+            effects += self._exchange.offer(transaction, now)
+        return effects
 
     def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]:
         numbers = [number for flight in self._in_flight.values() for number in flight.envelopes]
         self._in_flight.clear()
-        if self._offers is not None:
-            numbers += self._offers.stopped()
+        if self._exchange is not None:
+            numbers += self._exchange.stopped()
         transaction.note_answered(self._link.far_end, numbers, now=now, next_at=now)
         return []
 
@@ -315,10 +223,9 @@ class OutboundSession:
         elif rested_at is not None and (self._news or not self._stated):
             times.append(rested_at)
         # What is due to a neighbour now is on offer, or not for it: only what becomes due later is worth waking for.
-        due_at = transaction.next_due_at(self._link.far_end, after=0 if self._offers is None else now)
-        if due_at is not None:
-            times.append(due_at)
-        return min(times)
+        due_at = transaction.next_due_at(self._link.far_end, after=0 if self._exchange is None else now)
+        news_until = None if self._exchange is None else self._exchange.wakes_at(transaction, now)
+        return min([*times, *(time for time in (due_at, news_until) if time is not None)])
 
     def _send(
         self,
@@ -330,49 +237,20 @@ class OutboundSession:
     ) -> Send:
         numbers = {envelope.number: envelope.id for envelope in envelopes}
         attempts = max((envelope.attempts for envelope in envelopes), default=0) + 1
-        token = next(self._household.tokens)
+        token = next(self._tokens)
         data = write_bundle(frames)
         full = len(data) * 2 >= self._pacing.bundle_bytes
         self._in_flight[token] = _InFlight(numbers, attempts, now, full, others)
         # Should the process die, the start makes attempts under way due again; so this time never comes to count.
-        if self._offers is not None and envelopes:
-            self._offers.sent(envelopes[-1].number)
+        if self._exchange is not None and envelopes:
+            self._exchange.sent(envelopes[-1].number)
         transaction.note_sent(self._link.far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
         return Send(self._link.key, token, data)
 
-    def _offer(self, transaction: StoreTransaction, now: int) -> list[Effect]:
-        """Offer what comes next, once it is clear what the far end lacks: a receipt may spare it an envelope."""
-        if self._offers is None or self._comparison is None or not self._comparison.is_done:
-            return []
-        if self._pacing.resting(now):
-            return []
-        offer = self._offers.next_offer(self._share(transaction, now), transaction, now)
-        return [] if offer is None else [Say(self._link.key, offer)]
-
-    def _share(self, transaction: StoreTransaction, now: int) -> Share:
-        beliefs, link = self._household.beliefs, self._link
-        here = Standing.of(
-            reaches_center=self._household.has_way(),
-            is_collection_point=beliefs.role is Role.COLLECTION_POINT,
-            contact_age=contact_age(transaction, now),
-        )
-        there = Standing.of(
-            reaches_center=link.reaches_center,
-            is_collection_point=link.collects,
-            contact_age=link.contact_age,
-        )
-        return share_of(self._settings.shares, here, there)
-
-    def _own_items(self, transaction: StoreTransaction) -> list[Item]:
-        serial, device = receipt_serial(transaction, self._identity), self._identity.device
-        return [
-            Item(device, HEAD_KIND, position.epoch, (position.sequence, serial)) for position in transaction.epochs()
-        ]
-
     def _due(self, transaction: StoreTransaction, now: int, *, bytes_max: int) -> Sequence[StoredEnvelope]:
-        if self._offers is None:
+        if self._exchange is None:
             return transaction.due(self._link.far_end, now, bytes_max=bytes_max)
-        return self._offers.due(transaction, bytes_max=bytes_max)
+        return self._exchange.due(transaction, bytes_max=bytes_max)
 
     def _frames_beside(self, transaction: StoreTransaction, now: int) -> tuple[list[Frame], list[Frame]]:
         """Return statements and heads for the next bundle, and which of them to keep in case that it is refused.
@@ -448,7 +326,7 @@ class OutboundSession:
     @property
     def _registers_media(self) -> bool:
         """Collection points do, for all of them: there are few, and tablets would say the same thousands of times."""
-        return self._policy.registers_media and self._household.beliefs.role is Role.COLLECTION_POINT
+        return self._policy.registers_media and self._beliefs.role is Role.COLLECTION_POINT
 
     def _follow(self, transaction: StoreTransaction) -> list[Effect]:
         if not self._policy.asks_for_receipts:

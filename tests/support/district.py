@@ -79,6 +79,7 @@ class District:
         self.mailboxes: dict[str, tuple[Device, frozenset[bytes]]] = {}
         self.bundles = 0
         self.between_carriers: list[Send] = []
+        self.said: list[Say] = []
         self._numbers = 0
 
     # Links.
@@ -192,6 +193,7 @@ class District:
 
     def _speak(self, said: Say) -> None:
         if said.link_key in self.takers:
+            self.said.append(said)
             far, far_key = self.hearers[said.link_key]
             self.step(far, Said(far_key, said.message))
 

@@ -18,6 +18,7 @@ from edge_agent.mesh.conversation import (
     EndReason,
     Greeted,
     Outcome,
+    Said,
     Write,
 )
 from sync_protocol.limits import MESH_PAYLOAD_BYTES_MAX
@@ -25,17 +26,28 @@ from sync_protocol.mesh import (
     Arrived,
     BundleMessage,
     Hello,
+    Inventory,
+    Item,
     Message,
     MessageReader,
+    Offer,
+    Offered,
     Ping,
     Pong,
     Taken,
+    Verdict,
+    Verdicts,
+    digests_of,
     write_message,
 )
 
 HELLO = Hello(False, None, 0)
 GATEWAY = Hello(True, 0, 0)
 DATA = b"8 bytes."
+DIGESTS = digests_of([])
+EVERYWHERE = frozenset(range(16))
+OFFER = Offer(1, (Offered(bytes(32), 1, 1), Offered(b"i" * 32, 2, 0)))
+ANSWER = Verdicts(1, (Verdict.WANTED, Verdict.HELD))
 
 
 def bytes_of(*messages: Message) -> bytes:
@@ -253,6 +265,79 @@ def test_no_bytes_of_a_far_end_do_anything_but_end_it(pieces: list[bytes]) -> No
             if isinstance(outcome, Greeted):
                 here.admit(HELLO, 1)
         here.time_passed(2)
+
+
+@pytest.mark.parametrize("message", [DIGESTS, Inventory(EVERYWHERE, ()), OFFER])
+def test_what_the_far_ends_engine_says_is_for_ours(message: Message) -> None:
+    assert opened().received(bytes_of(message), 1) == [Said(message)]  # type: ignore[arg-type]  # all are Exchanged
+
+
+@pytest.mark.parametrize("message", [DIGESTS, Inventory(EVERYWHERE, ()), OFFER, ANSWER])
+def test_nothing_is_said_about_envelopes_before_the_other_side_has_admitted(message: Message) -> None:
+    asked = Conversation(dialled=False, now_seconds=0)
+    asked.received(bytes_of(HELLO), 0)
+    assert ending(asked.received(bytes_of(message), 1)) is EndReason.MISUSED
+
+
+def test_an_offer_is_answered_once_by_as_many_verdicts() -> None:
+    one = opened()
+    assert said(one.tell(OFFER, 1)) == [OFFER]
+    assert one.received(bytes_of(ANSWER), 2) == [Said(ANSWER)]
+    assert ending(one.received(bytes_of(ANSWER), 3)) is EndReason.MISUSED
+
+
+@pytest.mark.parametrize(
+    "answer", [Verdicts(2, ANSWER.verdicts), Verdicts(1, ANSWER.verdicts[:1]), Verdicts(1, ANSWER.verdicts * 2)]
+)
+def test_an_answer_to_no_offer_or_of_another_length_ends_it(answer: Verdicts) -> None:
+    one = opened()
+    one.tell(OFFER, 1)
+    assert ending(one.received(bytes_of(answer), 2)) is EndReason.MISUSED
+
+
+def test_a_second_offer_before_the_first_is_answered_ends_it() -> None:
+    one = opened()
+    one.received(bytes_of(OFFER), 1)
+    assert ending(one.received(bytes_of(Offer(2, OFFER.envelopes)), 2)) is EndReason.MISUSED
+    other = opened()
+    other.received(bytes_of(OFFER), 1)
+    assert said(other.tell(ANSWER, 1)) == [ANSWER]
+    assert other.received(bytes_of(Offer(2, OFFER.envelopes)), 2) == [Said(Offer(2, OFFER.envelopes))]
+
+
+def test_an_offer_of_a_new_link_waits_for_the_answer_to_the_one_before() -> None:
+    one = opened()
+    one.tell(OFFER, 1)
+    second = Offer(1, OFFER.envelopes[:1])
+    assert said(one.tell(second, 2)) == []
+    first, *rest = one.received(bytes_of(ANSWER), 3)
+    assert first == Said(ANSWER)
+    assert said(rest) == [second]
+    answer = Verdicts(1, (Verdict.HELD,))
+    assert one.received(bytes_of(answer), 4) == [Said(answer)]
+
+
+def test_verdicts_that_nobody_waits_for_are_not_written() -> None:
+    assert said(opened().tell(ANSWER, 1)) == []
+
+
+def test_a_far_end_that_never_answers_an_offer_is_let_go() -> None:
+    one = opened()
+    one.tell(OFFER, 1)
+    for second in range(30, 121, 30):
+        one.received(bytes_of(Pong(DATA)), second)
+        assert not [outcome for outcome in one.time_passed(second) if isinstance(outcome, Ended)]
+    assert ending(one.time_passed(121)) is EndReason.UNANSWERED
+
+
+def test_digests_and_lists_without_end_are_cut_off() -> None:
+    asking, listing = opened(), opened()
+    for _ in range(mesh.DIGESTS_PER_MINUTE_MAX):
+        assert asking.received(bytes_of(DIGESTS), 1) == [Said(DIGESTS)]
+    assert ending(asking.received(bytes_of(DIGESTS), 1)) is EndReason.FLOODED
+    items = tuple(Item(number.to_bytes(16, "big"), 1, 0, (1, 0)) for number in range(6_000))
+    outcomes = [listing.received(bytes_of(Inventory(EVERYWHERE, items)), 1) for _ in range(5)]
+    assert ending(outcomes[-1]) is EndReason.FLOODED
 
 
 def test_an_allowance_fills_up_with_time_and_never_beyond_itself() -> None:
