@@ -42,6 +42,8 @@ SENTENCES: Final = {
     "custody_ended": "{envelopes} envelopes carried for {origin} reached the center and its backup",
     "custody_resumed": "the center no longer has {envelopes} envelopes carried for {origin}; they go to it again",
     "custody_declined": "no room to carry for {origin}",
+    "offer_declined": "neighbour {carrier} has no room for {envelopes} envelopes; they are offered again later",
+    "copies_renewed": "{envelopes} envelopes may be passed to neighbours anew: {reason}",
     "neighbour_connected": "neighbour {device} is connected ({address})",
     "neighbour_left": "neighbour {device} left after {seconds} seconds: {reason}",
     "neighbour_refused": "no link with whoever is at {address}: {reason}",
