@@ -44,22 +44,24 @@ from edge_agent.mesh.allowance import Allowance
 from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import MESH_BUNDLES_UNANSWERED_MAX
 from sync_protocol.mesh import (
-    INVENTORY_ITEM_BYTES,
-    MESSAGE_HEADER_BYTES,
-    PING_BYTES,
     Arrived,
     BundleMessage,
     Digests,
     Exchanged,
     Hello,
     Inventory,
-    MessageReader,
     Offer,
     PassedOver,
     Ping,
     Pong,
     Taken,
     Verdicts,
+)
+from sync_protocol.mesh_stream import (
+    INVENTORY_ITEM_BYTES,
+    MESSAGE_HEADER_BYTES,
+    PING_BYTES,
+    MessageReader,
     write_message,
 )
 

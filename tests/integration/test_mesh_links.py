@@ -25,18 +25,8 @@ from edge_agent.mesh.neighbours import MeshSettings
 from edge_agent.mesh.peer_link import PeerLink
 from sync_protocol.bundle import FrameType, read_bundle, write_bundle
 from sync_protocol.envelope import parse_envelope
-from sync_protocol.mesh import (
-    BundleMessage,
-    Hello,
-    Inventory,
-    Message,
-    Ping,
-    Pong,
-    Taken,
-    Verdict,
-    Verdicts,
-    write_message,
-)
+from sync_protocol.mesh import BundleMessage, Hello, Inventory, Message, Ping, Pong, Taken, Verdict, Verdicts
+from sync_protocol.mesh_stream import write_message
 from tests.support.device import NOW, committed, receipt
 from tests.support.mesh_devices import (
     ADDRESS,

@@ -25,7 +25,8 @@ from edge_agent.mesh.ways import Way
 from edge_agent.tls import TlsMaterial, TlsMaterialError
 from sync_protocol.bundle import write_bundle
 from sync_protocol.identity import Standing, certify_device
-from sync_protocol.mesh import BundleMessage, Hello, Ping, Taken, write_message
+from sync_protocol.mesh import BundleMessage, Hello, Ping, Taken
+from sync_protocol.mesh_stream import write_message
 from tests.support.mesh_devices import (
     ADDRESS,
     QUICK,

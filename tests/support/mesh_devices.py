@@ -32,18 +32,8 @@ from edge_agent.mesh.neighbours import MeshSettings, Neighbours
 from edge_agent.mesh.peer_tls import peer_tls
 from edge_agent.tls import TlsMaterial
 from sync_protocol.limits import MESH_SHARDS
-from sync_protocol.mesh import (
-    Arrived,
-    Digests,
-    Hello,
-    Inventory,
-    Message,
-    MessageReader,
-    Offer,
-    Verdict,
-    Verdicts,
-    write_message,
-)
+from sync_protocol.mesh import Arrived, Digests, Hello, Inventory, Message, Offer, Verdict, Verdicts
+from sync_protocol.mesh_stream import MessageReader, write_message
 from tests.support.device import key_of, questionnaire
 from tests.support.living_device import Living, living
 

@@ -12,17 +12,8 @@ from edge_agent.engine.store import StoreTransaction
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import CENTER, Role
 from sync_protocol.limits import BUNDLE_BYTES_MAX, MESH_SHARDS
-from sync_protocol.mesh import (
-    Digests,
-    Inventory,
-    Item,
-    Offer,
-    Offered,
-    Verdict,
-    Verdicts,
-    digests_of,
-    write_message,
-)
+from sync_protocol.mesh import Digests, Inventory, Item, Offer, Offered, Verdict, Verdicts, digests_of
+from sync_protocol.mesh_stream import write_message
 from sync_protocol.way import Leg, Way, read_way, write_way
 from tests.support.device import (
     DAY,

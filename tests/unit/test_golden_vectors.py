@@ -25,7 +25,6 @@ from sync_protocol.mesh import (
     Digests,
     Hello,
     Inventory,
-    MessageReader,
     Offer,
     PassedOver,
     Ping,
@@ -33,6 +32,7 @@ from sync_protocol.mesh import (
     Taken,
     Verdicts,
 )
+from sync_protocol.mesh_stream import MessageReader
 from sync_protocol.receipt import read_receipt
 from sync_protocol.records import EnrolmentRequest, Provisioning, check_request, decode_record
 from sync_protocol.statement import Statement, parse_statement

@@ -29,7 +29,6 @@ from sync_protocol.mesh import (
     Inventory,
     Item,
     Message,
-    MessageReader,
     Offer,
     Offered,
     Ping,
@@ -38,8 +37,8 @@ from sync_protocol.mesh import (
     Verdict,
     Verdicts,
     digests_of,
-    write_message,
 )
+from sync_protocol.mesh_stream import MessageReader, write_message
 
 HELLO = Hello(False, None, 0)
 GATEWAY = Hello(True, 0, 0)

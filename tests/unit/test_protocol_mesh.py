@@ -19,7 +19,6 @@ from sync_protocol.mesh import (
     Inventory,
     Item,
     Message,
-    MessageReader,
     Offer,
     Offered,
     PassedOver,
@@ -29,8 +28,8 @@ from sync_protocol.mesh import (
     Verdict,
     Verdicts,
     digests_of,
-    write_message,
 )
+from sync_protocol.mesh_stream import MessageReader, write_message
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 ITEMS = st.builds(

@@ -21,8 +21,8 @@ from sync_protocol.mesh import (
     Verdict,
     Verdicts,
     digests_of,
-    write_message,
 )
+from sync_protocol.mesh_stream import write_message
 
 if TYPE_CHECKING:
     from tests.vectors.generate import Writer
