@@ -342,7 +342,7 @@ def _run_ends(batch: Batch) -> list[RunEnd]:
     in_chain = [(envelope.link, envelope.arrival) for envelope in batch.envelopes]
     in_chain += [(item.link, item.arrival) for item in batch.held if item.link is not None and item.receiptable]
     for link, arrival in in_chain:
-        if arrival.route is Route.RELAY and arrival.carrier is not None:
+        if arrival.route is not Route.VPN and arrival.carrier is not None:
             brought.setdefault(arrival.carrier, []).append(link)
     ends: dict[Key, RunEnd] = {}
     for links in brought.values():
