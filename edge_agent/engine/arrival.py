@@ -98,9 +98,9 @@ class Arrivals:
                 elif frame.type is FrameType.HEAD:
                     new = self._take_head(frame.payload, verifiers, transaction)
                 elif frame.type is FrameType.WAY:
-                    way = read_way(frame.payload)
                     if custody is not None:
-                        custody.way = way.further(source.leg)
+                        custody.way = NO_WAY.further(source.leg)  # of what follows a way that cannot be read
+                        custody.way = read_way(frame.payload).further(source.leg)
                 else:
                     effects = self._take_envelope(frame.payload, custody, verifiers, transaction, now)
             except ProtocolError as error:

@@ -458,15 +458,17 @@ def test_a_medium_among_the_legs_is_remembered(tablets: list[Device]) -> None:
         laptop.stop()
 
 
-def test_a_way_that_cannot_be_read_changes_nothing(tablets: list[Device]) -> None:
+def test_of_what_follows_a_way_that_cannot_be_read_only_the_last_hop_is_known(tablets: list[Device]) -> None:
     a, b, *_ = tablets
     fill(a, 2)
     link = link_to(a.id)
     b.step(LinkUp(link))
     one, two = data_of(a, 1, 2)
-    ways = [Frame(FrameType.WAY, data) for data in (b"", b"\x07\x01\0\0", b"\0\x01\0\0", write_way(Way(Leg.USB, 255)))]
+    far, *odd = (
+        Frame(FrameType.WAY, data) for data in (write_way(Way(Leg.USB, 255)), b"", b"\x07\x01\0\0", b"\0\x01\0\0")
+    )
     certificate = Frame(FrameType.STATEMENT, a.certificate.data)
-    b.step(BundleArrived(link.key, write_bundle([certificate, *ways[:3], one, ways[3], two])))
+    b.step(BundleArrived(link.key, write_bundle([certificate, far, *odd, one, far, two])))
     assert b.rows("leg, hops", "own = 0") == [(1, 1), (2, 255)]
     assert len(b.notices("arrival_refused")) == 3
 
