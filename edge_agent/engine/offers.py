@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
 from edge_agent.engine.routing import COPIES_MAX, Share, copies_given
 from edge_agent.engine.settings import MINUTE, EngineSettings
-from edge_agent.engine.store import EnvelopeStanding, StoredEnvelope, StoreTransaction
+from edge_agent.engine.store import EnvelopeStanding, Openings, StoredEnvelope, StoreTransaction
 from sync_protocol.limits import MESH_OFFER_ENVELOPES_MAX
 from sync_protocol.mesh import Offer, Offered, Verdict, Verdicts
 
@@ -64,6 +65,15 @@ class Expected:
         self._wanted = {one: wanted for one, wanted in self._wanted.items() if wanted[0] != link_key}
 
 
+@dataclass(frozen=True)
+class _Look:
+    """When everything was last looked through for something to offer, so that nothing more was left."""
+
+    share: Share
+    at: int
+    openings: Openings
+
+
 class Offers:
     """One link's, both ways."""
 
@@ -76,6 +86,7 @@ class Offers:
         self._open: tuple[int, tuple[int, ...]] | None = None
         self._wanted: deque[int] = deque()
         self._given: dict[int, int] = {}
+        self._look: _Look | None = None
 
     # What this device offers.
 
@@ -83,9 +94,14 @@ class Offers:
         """Return the next offer, if it is time for one and there is anything to offer."""
         if share is Share.NOTHING or self._open is not None or len(self._wanted) >= _WANTED_ENOUGH:
             return None
+        openings = transaction.openings()
+        after = self._looked_through(share, openings, transaction, now)
+        if after == openings.newest_number:
+            return None
         offerable = transaction.offerable(
-            self._far_end, now, spray=share is Share.SPRAY, count_max=MESH_OFFER_ENVELOPES_MAX
+            self._far_end, now, spray=share is Share.SPRAY, count_max=MESH_OFFER_ENVELOPES_MAX, after=after
         )
+        self._look = _Look(share, now, openings) if len(offerable) < MESH_OFFER_ENVELOPES_MAX else None
         if not offerable:
             return None
         numbers = tuple(envelope.number for envelope in offerable)
@@ -96,6 +112,17 @@ class Offers:
         self._open = (number, numbers)
         offered = (Offered(one.id, one.bytes, copies) for one, copies in zip(offerable, given, strict=True))
         return Offer(number, tuple(offered))
+
+    def _looked_through(self, share: Share, openings: Openings, transaction: StoreTransaction, now: int) -> int:
+        """Return up to which number there is nothing to offer, as far as is known; 0 when all have to be looked at.
+
+        This is asked at every step, and a device may keep a hundred thousand envelopes that are not for this far end.
+        """
+        look = self._look
+        if look is None or look.share is not share or look.openings.reopened != openings.reopened or now < look.at:
+            return 0
+        due_at = transaction.next_due_at(self._far_end, after=look.at)
+        return look.openings.newest_number if due_at is None or due_at > now else 0
 
     def heard_verdicts(
         self, verdicts: Verdicts, transaction: StoreTransaction, now: int, custody_wait: int

@@ -53,6 +53,16 @@ class OfferableEnvelope:
 
 
 @dataclass(frozen=True)
+class Openings:
+    """What tells whether there may be more to offer than there was: the number of the newest envelope, and how often
+    older ones may have become due again other than by time.
+    """
+
+    newest_number: int
+    reopened: int
+
+
+@dataclass(frozen=True)
 class CarriedEnvelope:
     """Another's envelope that is kept here."""
 
@@ -237,8 +247,16 @@ class StoreTransaction(Protocol):
         """
         ...
 
-    def offerable(self, destination: bytes, now: int, *, spray: bool, count_max: int) -> Sequence[OfferableEnvelope]:
-        """Return what `due` would, without the bytes; for a spray only those of which copies are to be made."""
+    def offerable(
+        self, destination: bytes, now: int, *, spray: bool, count_max: int, after: int = 0
+    ) -> Sequence[OfferableEnvelope]:
+        """Return what `due` would, without the bytes, of the envelopes after a number; for a spray only those of which
+        copies are to be made.
+        """
+        ...
+
+    def openings(self) -> Openings:
+        """Return what changes whenever there is more for `offerable` than time alone makes due."""
         ...
 
     def stored(self, numbers: Sequence[int], *, bytes_max: int) -> Sequence[StoredEnvelope]:

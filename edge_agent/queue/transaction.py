@@ -12,6 +12,7 @@ from edge_agent.engine.store import (
     CarriedEnvelope,
     EnvelopeStanding,
     OfferableEnvelope,
+    Openings,
     SequenceRange,
     StoredEnvelope,
     StoreFault,
@@ -42,6 +43,7 @@ _FOR_DESTINATION = (
 _PLACE = "origin = ? AND epoch = ? AND sequence BETWEEN ? AND ?"
 _STORED = "envelope.number, envelope.id, envelope.origin, envelope.leg, envelope.hops, envelope.data"
 Row = tuple[Any, ...]
+_REOPENED = "reopened"
 _DUE_ROWS_MAX = 2_048
 """More small envelopes than fit into one bundle, a file on a medium included."""
 
@@ -183,7 +185,7 @@ class QueueTransaction:
             "AND status IS NOT NULL AND data IS NOT NULL",
             _place(place),
         )
-        return changed.rowcount
+        return self._reopened(changed.rowcount)
 
     def purged_count(self, place: SequenceRange) -> int:
         row = self._connection.execute(
@@ -212,7 +214,8 @@ class QueueTransaction:
         dropped = self._connection.executemany(
             "DELETE FROM envelope WHERE number = ? AND own = 0", [(number,) for number in numbers]
         )
-        return max(0, dropped.rowcount)
+        # The next envelope may get a number that was seen already.
+        return self._reopened(max(0, dropped.rowcount))
 
     def rest(self, numbers: Iterable[int], now: int) -> None:
         resting = [(number,) for number in numbers]
@@ -230,9 +233,10 @@ class QueueTransaction:
         return frozenset(number for (number,) in rows)
 
     def end_rest(self, numbers: Iterable[int]) -> None:
-        self._connection.executemany(
+        ended = self._connection.executemany(
             "UPDATE envelope SET rests_since = NULL WHERE number = ?", [(number,) for number in numbers]
         )
+        self._reopened(ended.rowcount)
 
     def end_rests(self, now: int, *, longest: int) -> None:
         first, last = self._connection.execute(
@@ -241,9 +245,10 @@ class QueueTransaction:
         ).fetchone()
         # Asked at every step, and nearly always for nothing.
         if first is not None and (first <= now - longest or last > now):
-            self._connection.execute(
+            ended = self._connection.execute(
                 "UPDATE envelope SET rests_since = NULL WHERE rests_since <= ? OR rests_since > ?", (now - longest, now)
             )
+            self._reopened(ended.rowcount)
 
     # Statements and heads.
 
@@ -312,15 +317,33 @@ class QueueTransaction:
         )
         return _within(rows, bytes_max)
 
-    def offerable(self, destination: bytes, now: int, *, spray: bool, count_max: int) -> Sequence[OfferableEnvelope]:
+    def offerable(
+        self, destination: bytes, now: int, *, spray: bool, count_max: int, after: int = 0
+    ) -> Sequence[OfferableEnvelope]:
         to_spray = "AND envelope.copies > 0" if spray else ""
+        # Said only when it is so: otherwise the index of open envelopes serves, which is in this order.
+        newer = "AND envelope.number > :after" if after else ""
         rows = self._connection.execute(
             "SELECT envelope.number, envelope.id, envelope.bytes, envelope.copies "
-            f"{_OPEN_WITH_DISPATCH} AND {_DUE} AND {_FOR_DESTINATION} {to_spray} "
+            f"{_OPEN_WITH_DISPATCH} AND {_DUE} AND {_FOR_DESTINATION} {to_spray} {newer} "
             "ORDER BY envelope.own DESC, envelope.number LIMIT :count_max",
-            {"destination": destination, "now": now, "center": CENTER, "count_max": count_max},
+            {"destination": destination, "now": now, "center": CENTER, "count_max": count_max, "after": after},
         )
         return [OfferableEnvelope(number, bytes(one), size, copies) for number, one, size, copies in rows]
+
+    def openings(self) -> Openings:
+        row = self._connection.execute("SELECT max(number) FROM envelope").fetchone()
+        return Openings(int(row[0] or 0), self.number(_REOPENED) or 0)
+
+    def _reopened(self, count: int) -> int:
+        """Note that so many envelopes may be due again; return the number."""
+        if count > 0:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO remembered "
+                "SELECT :name, coalesce(max(value), 0) + 1 FROM remembered WHERE name = :name",
+                {"name": _REOPENED},
+            )
+        return count
 
     def stored(self, numbers: Sequence[int], *, bytes_max: int) -> Sequence[StoredEnvelope]:
         def found() -> Iterator[Row]:
@@ -343,7 +366,7 @@ class QueueTransaction:
             "AND copies < :copies AND (copies_since <= :now - :after OR copies_since > :now)",
             {"copies": copies, "now": now, "after": after},
         )
-        return renewed.rowcount
+        return self._reopened(renewed.rowcount)
 
     def next_due_at(self, destination: bytes, *, after: int = 0) -> int | None:
         row = self._connection.execute(
@@ -385,18 +408,19 @@ class QueueTransaction:
         )
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:
-        self._connection.execute(
+        forgotten = self._connection.execute(
             "UPDATE dispatch SET answered_at = :now, next_at = :now WHERE answered_at IS NULL "
             "AND (:destination IS NULL OR destination = :destination)",
             {"now": now, "destination": destination},
         )
+        self._reopened(forgotten.rowcount)
 
     def forget_dispatches(self, destination: bytes) -> int:
         forgotten = self._connection.execute(
             f"DELETE FROM dispatch WHERE destination = ? AND envelope IN (SELECT number FROM envelope WHERE {_OPEN})",
             (destination,),
         )
-        return forgotten.rowcount
+        return self._reopened(forgotten.rowcount)
 
     # What the device remembers of its own affairs.
 

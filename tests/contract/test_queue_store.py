@@ -158,6 +158,44 @@ def test_only_own_committed_envelopes_up_to_the_watermark_are_purged(store: Queu
         assert transaction.envelope_id(OWN.id, 1, 1) is not None
 
 
+REOPENING: list[Callable[[QueueTransaction], object]] = [
+    lambda t: t.add_envelope(envelope(9), own=True, carrier=None, now=NOW),
+    lambda t: t.unmark(place(1, 1)),
+    lambda t: t.end_rest([3]),
+    lambda t: t.end_rests(NOW + HOUR, longest=HOUR),
+    lambda t: t.forget_attempts(NOW, MEDIUM),
+    lambda t: t.forget_dispatches(MEDIUM),
+    lambda t: t.renew_copies(8, NOW, after=0),
+    lambda t: (t.drop_foreign([4]), t.add_envelope(envelope(9), own=True, carrier=None, now=NOW)),
+]
+_RENEWED = 6
+"""Only copies can be renewed of what is due already."""
+
+
+@pytest.mark.parametrize("position", range(len(REOPENING)))
+def test_the_openings_change_whenever_there_is_more_to_offer(store: QueueStore, position: int) -> None:
+    add(store, envelope(1), envelope(2), envelope(1, device=OTHER), envelope(2, device=OTHER))
+    with store.transaction() as transaction:
+        transaction.mark(place(1, 1), SpanStatus.COMMITTED, NOW)
+        transaction.rest([3], NOW)
+        transaction.note_offered(MEDIUM, [2, 4], now=NOW, next_at=NOW + HOUR)
+        if position == _RENEWED:
+            transaction.note_answered(MEDIUM, [2, 4], now=NOW, next_at=NOW)
+    spray = position == _RENEWED
+    with store.transaction() as transaction:
+        before = transaction.openings()
+        assert transaction.offerable(MEDIUM, NOW, spray=spray, count_max=9) == []
+        assert isinstance(transaction, QueueTransaction)
+        REOPENING[position](transaction)
+        offerable = transaction.offerable(MEDIUM, NOW, spray=spray, count_max=9)
+        openings = transaction.openings()
+        assert offerable, "otherwise this says nothing"
+        assert openings.reopened > before.reopened or all(one.number > before.newest_number for one in offerable)
+        if openings.reopened == before.reopened:
+            newer = transaction.offerable(MEDIUM, NOW, spray=spray, count_max=9, after=before.newest_number)
+            assert newer == offerable
+
+
 def test_foreign_envelopes_are_counted_and_dropped_by_number(store: QueueStore) -> None:
     one, two = envelope(1, device=OTHER), envelope(2, device=OTHER)
     add(store, one, two, envelope(1))
@@ -703,6 +741,7 @@ PLANS: list[tuple[str, Callable[[QueueTransaction], object]]] = [
     ("asking_origins", lambda t: t.asking_origins()),
     ("answer_heads", lambda t: t.answer_heads(OTHER.id, 1, 9)),
     ("forget_attempts", lambda t: t.forget_attempts(NOW)),
+    ("openings", lambda t: t.openings()),
     ("accepted_before", lambda t: t.accepted_before(b"k")),
 ]
 
