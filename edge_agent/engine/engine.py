@@ -27,7 +27,7 @@ from edge_agent.engine.events import (
 )
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape
-from edge_agent.engine.offers import Expected
+from edge_agent.engine.offers import Expected, Promises
 from edge_agent.engine.pacing import Randomness
 from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
 from edge_agent.engine.sessions import POLICIES, Household, OutboundSession, Session
@@ -55,6 +55,7 @@ class Engine:
             randomness=randomness,
             tokens=count(1),
             expected=Expected(),
+            promises=Promises(),
             has_way=self._has_way,
         )
         self._silent = self._silent_before = False
@@ -108,6 +109,7 @@ class Engine:
         self._beliefs_lost = True
         if links:
             self._sessions.clear()
+            self._household.promises.clear()
 
     def _start(self, event: Started, transaction: StoreTransaction, now: int) -> list[Effect]:
         effects = chain.open_chain(transaction, event.mirror, now)

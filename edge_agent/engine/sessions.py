@@ -39,7 +39,7 @@ from edge_agent.engine.effects import Effect, Follow, Level, Notice, Say, Send
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.news import STATEMENT_KINDS, PendingNews
-from edge_agent.engine.offers import Expected, Offers
+from edge_agent.engine.offers import Expected, Offers, Promises
 from edge_agent.engine.pacing import Pacing, Randomness
 from edge_agent.engine.routing import Share, Standing, share_of
 from edge_agent.engine.settings import EngineSettings
@@ -167,6 +167,7 @@ class Household:
     randomness: Randomness
     tokens: count[int]
     expected: Expected
+    promises: Promises
     has_way: Callable[[], bool]
     """Whether this device has a way to the center now."""
 
@@ -182,7 +183,9 @@ class OutboundSession:
         self._settings = settings = household.settings
         self._pacing = Pacing(settings, household.randomness, link.bundle_bytes_max)
         self._comparison = Comparison() if policy.compares else None
-        self._offers = Offers(link.key, link.far_end, settings, household.expected) if policy.compares else None
+        self._offers: Offers | None = None
+        if policy.compares:
+            self._offers = Offers(link.key, link.far_end, settings, household.expected, household.promises)
         spoken_for = BUNDLE_OVERHEAD_BYTES + (_CERTIFICATE_BYTES_MAX if policy.leaves_statements else 0)
         self._beside_bytes_max = min(_BYTES_BESIDE_ENVELOPES_MAX, link.bundle_bytes_max) - spoken_for
         self._in_flight: dict[int, _InFlight] = {}
@@ -336,7 +339,7 @@ class OutboundSession:
         self._in_flight[token] = _InFlight(numbers, attempts, now, full, others)
         # Should the process die, the start makes attempts under way due again; so this time never comes to count.
         if self._offers is not None and envelopes:
-            self._offers.sent(envelopes[-1].number)
+            self._offers.sent(tuple(numbers))
         transaction.note_sent(self._link.far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
         return Send(self._link.key, token, data)
 
