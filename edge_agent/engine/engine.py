@@ -103,6 +103,7 @@ class Engine:
         self._beliefs_lost = True
         if links:
             self._sessions.clear()
+            self._company.promises.clear()
 
     def _start(self, event: Started, transaction: StoreTransaction, now: int) -> list[Effect]:
         effects = chain.open_chain(transaction, event.mirror, now)

@@ -22,7 +22,7 @@ from edge_agent.engine.contact import contact_age
 from edge_agent.engine.effects import Effect, Level, Notice, Say
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.links import Link
-from edge_agent.engine.offers import Expected, Offers
+from edge_agent.engine.offers import Expected, Offers, Promises
 from edge_agent.engine.routing import Share, Standing, share_of
 from edge_agent.engine.settings import SECOND, EngineSettings
 from edge_agent.engine.store import StoredEnvelope, StoreTransaction
@@ -44,6 +44,7 @@ class Company:
     has_way: Callable[[], bool]
     """Whether this device has a way to the center now."""
     expected: Expected = field(default_factory=Expected)
+    promises: Promises = field(default_factory=Promises)
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Exchange:
         self._link = link
         self._company = company
         self._comparison = Comparison()
-        self._offers = Offers(link.key, link.far_end, company.settings, company.expected)
+        self._offers = Offers(link.key, link.far_end, company.settings, company.expected, company.promises)
         self._news_until: int | None = None
 
     def begin(self, transaction: StoreTransaction) -> Say:
@@ -108,9 +109,9 @@ class Exchange:
         """Return what the far end wants, as `StoreTransaction.due` does."""
         return self._offers.due(transaction, bytes_max=bytes_max)
 
-    def sent(self, last_number: int) -> None:
-        """Note that what it wants has left, up to this envelope."""
-        self._offers.sent(last_number)
+    def sent(self, numbers: Sequence[int]) -> None:
+        """Note that these have left, in the order in which they were wanted."""
+        self._offers.sent(numbers)
 
     def taken(self, taken: Iterable[int], declined: Sequence[int], transaction: StoreTransaction, now: int) -> None:
         """Note what became of the envelopes of a bundle."""

@@ -18,7 +18,7 @@ down it is due again.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -74,14 +74,44 @@ class _Look:
     openings: Openings
 
 
+class Promises:
+    """Copies to make that are to go with what is on offer or on its way, on all links of a device: none is given to
+    two neighbours who are here at once.
+    """
+
+    def __init__(self) -> None:
+        self._copies: Counter[int] = Counter()
+
+    def of(self, number: int) -> int:
+        """Return how many are promised of an envelope."""
+        return self._copies[number]
+
+    def make(self, number: int, copies: int) -> None:
+        """Note that so many are to go."""
+        self._copies[number] += copies
+
+    def end(self, number: int, copies: int) -> None:
+        """Note that they have gone, or will not go."""
+        self._copies[number] -= copies
+        if self._copies[number] <= 0:
+            del self._copies[number]
+
+    def clear(self) -> None:
+        """Every link is over."""
+        self._copies.clear()
+
+
 class Offers:
     """One link's, both ways."""
 
-    def __init__(self, link_key: str, far_end: bytes, settings: EngineSettings, expected: Expected) -> None:
+    def __init__(
+        self, link_key: str, far_end: bytes, settings: EngineSettings, expected: Expected, promises: Promises
+    ) -> None:
         self._link_key = link_key
         self._far_end = far_end
         self._settings = settings
         self._expected = expected
+        self._promises = promises
         self._offer_numbers = count(1)
         self._open: tuple[int, tuple[int, ...]] | None = None
         self._wanted: deque[int] = deque()
@@ -101,16 +131,22 @@ class Offers:
         offerable = transaction.offerable(
             self._far_end, now, spray=share is Share.SPRAY, count_max=MESH_OFFER_ENVELOPES_MAX, after=after
         )
-        self._look = _Look(share, now, openings) if len(offerable) < MESH_OFFER_ENVELOPES_MAX else None
-        if not offerable:
+        left = {one.number: max(0, one.copies - self._promises.of(one.number)) for one in offerable}
+        # What has no copy left may have one again when another neighbour has not wanted it.
+        chosen = [one for one in offerable if left[one.number] or share is not Share.SPRAY]
+        is_all = len(chosen) == len(offerable) < MESH_OFFER_ENVELOPES_MAX
+        self._look = _Look(share, now, openings) if is_all else None
+        if not chosen:
             return None
-        numbers = tuple(envelope.number for envelope in offerable)
-        given = [copies_given(share, envelope.copies) for envelope in offerable]
-        self._given.update(zip(numbers, given, strict=True))
+        numbers = tuple(envelope.number for envelope in chosen)
+        given = [copies_given(share, left[number]) for number in numbers]
+        for one, copies in zip(numbers, given, strict=True):
+            self._given[one] = copies
+            self._promises.make(one, copies)
         transaction.note_offered(self._far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
         number = next(self._offer_numbers)
         self._open = (number, numbers)
-        offered = (Offered(one.id, one.bytes, copies) for one, copies in zip(offerable, given, strict=True))
+        offered = (Offered(one.id, one.bytes, copies) for one, copies in zip(chosen, given, strict=True))
         return Offer(number, tuple(offered))
 
     def _looked_through(self, share: Share, openings: Openings, transaction: StoreTransaction, now: int) -> int:
@@ -141,29 +177,32 @@ class Offers:
         later = by_verdict.get(Verdict.LATER, [])
         transaction.note_answered(self._far_end, later, now=now, next_at=now + self._settings.later_wait)
         for number in (*held, *later):
-            self._given.pop(number, None)
+            self._keep_promise(number)
         return {verdict: len(found) for verdict, found in by_verdict.items()}
 
     def due(self, transaction: StoreTransaction, *, bytes_max: int) -> Sequence[StoredEnvelope]:
         """Return those that the far end wants and that come next, as `StoreTransaction.due` does."""
         found = transaction.stored(tuple(self._wanted), bytes_max=bytes_max)
         if not found:
-            self._wanted.clear()
+            while self._wanted:
+                self._keep_promise(self._wanted.popleft())
         return found
 
-    def sent(self, last_number: int) -> None:
-        """Note that all up to this one have left; what lay before it and did not is not here any more."""
-        while self._wanted and self._wanted.popleft() != last_number:
-            pass
+    def sent(self, numbers: Sequence[int]) -> None:
+        """Note that these have left, in this order; what lay between them is not here any more."""
+        left = frozenset(numbers)
+        while self._wanted and (number := self._wanted.popleft()) != numbers[-1]:
+            if number not in left:
+                self._keep_promise(number)
 
     def taken(self, numbers: Iterable[int], transaction: StoreTransaction) -> None:
         """Note that copies to make went with these."""
-        transaction.give_copies({number: given for number in numbers if (given := self._given.pop(number, 0))})
+        transaction.give_copies({number: given for number in numbers if (given := self._keep_promise(number))})
 
     def declined(self, numbers: Sequence[int], transaction: StoreTransaction, now: int) -> None:
         """Let what the far end has no room for rest."""
         for number in numbers:
-            self._given.pop(number, None)
+            self._keep_promise(number)
         transaction.note_answered(self._far_end, numbers, now=now, next_at=now + self._settings.decline_wait)
 
     def stopped(self) -> list[int]:
@@ -171,9 +210,16 @@ class Offers:
         numbers = [*self._wanted, *(self._open[1] if self._open is not None else ())]
         self._wanted.clear()
         self._open = None
-        self._given.clear()
+        for number in tuple(self._given):
+            self._keep_promise(number)
         self._expected.forget(self._link_key)
         return numbers
+
+    def _keep_promise(self, number: int) -> int:
+        """Return how many copies were to go with an envelope; they are promised no more."""
+        given = self._given.pop(number, 0)
+        self._promises.end(number, given)
+        return given
 
     # What the far end offers.
 

@@ -243,7 +243,7 @@ class OutboundSession:
         self._in_flight[token] = _InFlight(numbers, attempts, now, full, others)
         # Should the process die, the start makes attempts under way due again; so this time never comes to count.
         if self._exchange is not None and envelopes:
-            self._exchange.sent(envelopes[-1].number)
+            self._exchange.sent([envelope.number for envelope in envelopes])
         transaction.note_sent(self._link.far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
         return Send(self._link.key, token, data)
 
