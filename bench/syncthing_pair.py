@@ -167,15 +167,18 @@ def _seconds(taker: _Syncthing, count: int) -> float:
     met: datetime | None = None
     rested: datetime | None = None
     deadline = time.monotonic() + _WAIT_SECONDS
+    has_all = False
     while time.monotonic() < deadline:
-        for event in taker.events(since):
+        # Asked once more when it has all of them: the last time that it came to rest is what counts.
+        for event in taker.events(since, timeout_seconds=0 if has_all else _EVENT_SECONDS):
             since, at = event["id"], _time(event["time"])
             if event["type"] == "DeviceConnected":
                 met = met or at
             elif event["data"]["to"] == "idle":
                 rested = at
-        if met is not None and rested is not None and rested > met and taker.has_all(count):
+        if has_all and met is not None and rested is not None:
             return (rested - met).total_seconds()
+        has_all = rested is not None and taker.has_all(count)
     raise RuntimeError("Syncthing did not bring everything over in time")
 
 
