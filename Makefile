@@ -49,7 +49,7 @@ check: venv ## ruff, mypy --strict and the import contracts
 	@scripts/check
 
 bench: venv ## the benchmarks, one table (ARGS=...)
-	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql e2fsprogs
+	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql e2fsprogs syncthing
 	.venv/bin/python -m bench $(ARGS)
 
 swarm: venv ## simulated censuses under every fault, on all cores (SEEDS=n ARGS='--first n')
