@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import secrets
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -29,6 +30,7 @@ from edge_agent.configuration import sample_configuration as device_sample
 from tests.support.mesh_ground import Ground
 from tests.support.mosquitto import find_mosquitto, why_no_mosquitto
 from tests.support.namespaces import Namespace, namespace, why_no_namespaces
+from tests.support.shared_data import PROJECT_FOLDER
 
 TUNNEL: Final = "wg0"
 """The VPN, on the laptop: a veth pair by the tunnel's name (see `namespaces.TwoRoutes`)."""
@@ -153,7 +155,11 @@ class MeshDevice(Device):
         return str(self.status()["device"])
 
     def launch(self, *before: str | Path) -> RunningProcess:
-        return super().launch(*before, *self.place.command())
+        """Start the daemon without waiting; its waits are short (see `impatient_mesh_daemon`)."""
+        program = ("-m", "tests.support.impatient_mesh_daemon", "--configuration", self.configuration)
+        words = [*before, *self.place.command(), sys.executable, *program, "run"]
+        self.process = RunningProcess(words, log=self.folder / "edge-agent.log", folder=PROJECT_FOLDER)
+        return self.process
 
     def edge_agent(self, *arguments: str | Path) -> str:
         words = ["--configuration", str(self.configuration), *map(str, arguments)]
@@ -232,7 +238,9 @@ class MeshCensus:
         for device in self.devices.values():
             if device.process is None:
                 raise TypeError(f"{device.name} is not started")
-            device.process.wait_until(device.takes_questionnaires, f"{device.name} takes questionnaires", timeout_seconds=60)
+            device.process.wait_until(
+                device.takes_questionnaires, f"{device.name} takes questionnaires", timeout_seconds=60
+            )
 
     def vpn(self, state: str) -> None:
         """Take the laptop's VPN "down" or bring it "up"."""

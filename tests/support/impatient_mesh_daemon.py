@@ -1,0 +1,36 @@
+"""The daemon, except that it waits for seconds where the product waits for minutes, and no configuration says so.
+
+`edge-agent` for a test that waits until a mesh has come to rest: what another neighbour was about to bring, and did
+not, is offered again after `LATER_SECONDS`, and what a neighbour has kept after `CUSTODY_SECONDS` (the first time).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Final
+
+from edge_agent import app
+from edge_agent.commands import main
+from edge_agent.configuration import Configuration
+from edge_agent.engine.settings import SECOND, EngineSettings
+
+LATER_SECONDS: Final = 3
+CUSTODY_SECONDS: Final = 10
+_CUSTODY_SECONDS_MAX: Final = 20
+_as_configured = app.engine_settings
+
+
+def impatient(configuration: Configuration) -> EngineSettings:
+    """The settings with shorter waits."""
+    return replace(
+        _as_configured(configuration),
+        later_wait=LATER_SECONDS * SECOND,
+        custody_wait=CUSTODY_SECONDS * SECOND,
+        custody_wait_max=_CUSTODY_SECONDS_MAX * SECOND,
+    )
+
+
+if __name__ == "__main__":
+    app.engine_settings = impatient
+    sys.exit(main())
