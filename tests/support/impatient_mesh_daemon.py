@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from edge_agent import app
+from edge_agent.adapter_settings import engine_settings
 from edge_agent.commands import main
 from edge_agent.configuration import Configuration
 from edge_agent.engine.settings import SECOND, EngineSettings
@@ -18,13 +19,12 @@ from edge_agent.engine.settings import SECOND, EngineSettings
 LATER_SECONDS: Final = 3
 CUSTODY_SECONDS: Final = 10
 _CUSTODY_SECONDS_MAX: Final = 20
-_as_configured = app.engine_settings
 
 
 def impatient(configuration: Configuration) -> EngineSettings:
     """The settings with shorter waits."""
     return replace(
-        _as_configured(configuration),
+        engine_settings(configuration),
         later_wait=LATER_SECONDS * SECOND,
         custody_wait=CUSTODY_SECONDS * SECOND,
         custody_wait_max=_CUSTODY_SECONDS_MAX * SECOND,
@@ -32,5 +32,5 @@ def impatient(configuration: Configuration) -> EngineSettings:
 
 
 if __name__ == "__main__":
-    app.engine_settings = impatient
+    app.engine_settings = impatient  # type: ignore[attr-defined]  # the waits that no configuration has
     sys.exit(main())
