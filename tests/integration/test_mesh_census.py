@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -102,7 +101,7 @@ def test_every_questionnaire_of_tablets_without_a_link_is_in_the_database_once_a
         assert_exactly_once(census, bodies)
         carriers = census.center.query("SELECT DISTINCT route, carrier FROM envelope")
         assert carriers == [("relay", bytes.fromhex(census.laptop.id))], "by the laptop alone"
-        end_all(census)
+        assert census.end_devices() == [0] * len(census.devices), census.log_tails()
         assert [device.name for device in census.devices.values() if device.copies_left()] == []
     report = (
         f"seed {seed}: {len(bodies)} questionnaires; {dict(weather.happened)}; started in {started - began:.1f} s,"
@@ -158,11 +157,3 @@ def assert_exactly_once(census: MeshCensus, bodies: list[bytes]) -> None:
     assert sum(assert_marks_are_commit_times(tablet, known) for tablet in census.tablets) == len(known)
     assert_gapless(known)
     assert_complete(census.center)
-
-
-def end_all(census: MeshCensus) -> None:
-    """In good order, and all at once: each takes leave of its neighbours."""
-    processes = [device.process for device in census.devices.values() if device.process is not None]
-    for process in processes:
-        process.signal(signal.SIGTERM)
-    assert [process.wait() for process in processes] == [0] * len(census.devices), census.log_tails()

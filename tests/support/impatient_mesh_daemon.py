@@ -1,7 +1,8 @@
 """The daemon, except that it waits for seconds where the product waits for minutes, and no configuration says so.
 
 `edge-agent` for a test that waits until a mesh has come to rest: what another neighbour was about to bring, and did
-not, is offered again after `LATER_SECONDS`, and what a neighbour has kept after `CUSTODY_SECONDS` (the first time).
+not, is offered again after `LATER_SECONDS`, and what a neighbour has kept after `CUSTODY_SECONDS` (the first time). An
+interface that comes and goes all the time is followed as closely as one that does it once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from edge_agent.adapter_settings import engine_settings
 from edge_agent.commands import main
 from edge_agent.configuration import Configuration
 from edge_agent.engine.settings import SECOND, EngineSettings
+from edge_agent.mesh import interfaces
 
 LATER_SECONDS: Final = 3
 CUSTODY_SECONDS: Final = 10
@@ -32,5 +34,6 @@ def impatient(configuration: Configuration) -> EngineSettings:
 
 
 if __name__ == "__main__":
+    interfaces.SETTLE_SECONDS_MAX = interfaces.SETTLE_SECONDS_MIN
     app.engine_settings = impatient  # type: ignore[attr-defined]  # the waits that no configuration has
     sys.exit(main())

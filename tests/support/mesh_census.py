@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import secrets
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
@@ -220,6 +221,7 @@ class MeshCensus:
             )
             stack.callback(device.close)
             self.devices[name] = device
+        stack.callback(self.end_devices)
         self._dig_tunnel(self.laptop.place, place)
 
     @property
@@ -245,6 +247,13 @@ class MeshCensus:
     def vpn(self, state: str) -> None:
         """Take the laptop's VPN "down" or bring it "up"."""
         self.laptop.place.ip("link", "set", TUNNEL, state)
+
+    def end_devices(self) -> list[int]:
+        """End every daemon in good order, all at once (each takes leave of its neighbours); return statuses."""
+        processes = [device.process for device in self.devices.values() if device.process is not None]
+        for process in processes:
+            process.signal(signal.SIGTERM)
+        return [process.wait() for process in processes]
 
     def log_tails(self) -> str:
         return "\n".join(device.log_tail() for device in self.devices.values())
