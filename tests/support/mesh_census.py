@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import getpass
 import secrets
+import signal
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -29,6 +31,7 @@ from edge_agent.configuration import sample_configuration as device_sample
 from tests.support.mesh_ground import Ground
 from tests.support.mosquitto import find_mosquitto, why_no_mosquitto
 from tests.support.namespaces import Namespace, namespace, why_no_namespaces
+from tests.support.shared_data import PROJECT_FOLDER
 
 TUNNEL: Final = "wg0"
 """The VPN, on the laptop: a veth pair by the tunnel's name (see `namespaces.TwoRoutes`)."""
@@ -153,7 +156,11 @@ class MeshDevice(Device):
         return str(self.status()["device"])
 
     def launch(self, *before: str | Path) -> RunningProcess:
-        return super().launch(*before, *self.place.command())
+        """Start the daemon without waiting; its waits are short (see `impatient_mesh_daemon`)."""
+        program = ("-m", "tests.support.impatient_mesh_daemon", "--configuration", self.configuration)
+        words = [*before, *self.place.command(), sys.executable, *program, "run"]
+        self.process = RunningProcess(words, log=self.folder / "edge-agent.log", folder=PROJECT_FOLDER)
+        return self.process
 
     def edge_agent(self, *arguments: str | Path) -> str:
         words = ["--configuration", str(self.configuration), *map(str, arguments)]
@@ -214,6 +221,7 @@ class MeshCensus:
             )
             stack.callback(device.close)
             self.devices[name] = device
+        stack.callback(self.end_devices)
         self._dig_tunnel(self.laptop.place, place)
 
     @property
@@ -239,6 +247,13 @@ class MeshCensus:
     def vpn(self, state: str) -> None:
         """Take the laptop's VPN "down" or bring it "up"."""
         self.laptop.place.ip("link", "set", TUNNEL, state)
+
+    def end_devices(self) -> list[int]:
+        """End every daemon in good order, all at once (each takes leave of its neighbours); return statuses."""
+        processes = [device.process for device in self.devices.values() if device.process is not None]
+        for process in processes:
+            process.signal(signal.SIGTERM)
+        return [process.wait() for process in processes]
 
     def log_tails(self) -> str:
         return "\n".join(device.log_tail() for device in self.devices.values())
