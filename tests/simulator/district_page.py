@@ -6,20 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import mean, stdev
 from typing import Final
 
-from tests.simulator.district import Plan, plan_district
+from tests.simulator.district import NORMAL, District, Plan, plan_district
 from tests.simulator.district_study import (
     BUILT,
     COPIES,
+    DENSE_RULES,
     DISTRICTS,
-    NORMAL,
+    LARGE,
+    LARGE_VARIANTS,
+    LEAVING,
+    LEAVING_VARIANTS,
     POLICIES,
     RULES,
     SHARES,
+    SPARSE_RULES,
     WAITS,
     Delay,
     Figures,
 )
-from tests.simulator.district_words import CHOICE, HEAD, MEANING, MODEL, RULES_MEAN
+from tests.simulator.district_words import CHOICE, HEAD, LARGE_WORDS, LEAVING_WORDS, MEANING, MODEL, RULES_MEAN
 
 _PERCENT: Final = " / ".join(f"{share:.0%}".replace("%", "") for share in SHARES) + " %"
 _DELAYS: Final = ("accepted to committed, days: " + _PERCENT, "to the sync mark on its tablet, days: " + _PERCENT)
@@ -57,16 +62,9 @@ def page(figures: Sequence[Figures], commit: str) -> str:
 
 
 def _page(played: Played, commit: str) -> Iterator[str]:
-    yield HEAD.format(
-        commit=commit,
-        seeds=len(played.seeds),
-        runs=played.runs,
-        questionnaires=f"{played.questionnaires:,}",
-        events=f"{played.events:,}",
-        days="a day" if played.heal_days_max == 1 else f"{played.heal_days_max} days",
-        minutes=f"{played.cpu_seconds / 60:.0f}",
-    )
-    yield MEANING
+    words = _words(played)
+    yield HEAD.format(commit=commit, **words)
+    yield MEANING.format(**words)
     yield "## The districts"
     yield from _districts(played)
     yield MODEL
@@ -80,12 +78,45 @@ def _page(played: Played, commit: str) -> Iterator[str]:
     yield from _table(("district", "policy", *_COSTS), [(*row, *_cost_cells(played.of(*row))) for row in rows])
     yield "## Eight copies, and new ones after three days?"
     yield "The normal district, the same meetings:"
-    yield from _variants(played, [BUILT.name, *(one.name for one in (*COPIES, *WAITS))])
-    yield CHOICE
+    names = [BUILT.name, *(one.name for one in (*COPIES, *WAITS))]
+    yield from _variants(played, [(NORMAL, name) for name in names])
+    yield LEAVING_WORDS
+    yield from _variants(played, [(LEAVING, one.name) for one in LEAVING_VARIANTS])
+    yield CHOICE.format(**words)
     yield "## Each rule by itself"
-    yield "The normal district, with one row of the policy's table changed (`edge_agent/engine/routing.py`):"
-    yield from _variants(played, [BUILT.name, *(one.name for one in RULES)])
-    yield RULES_MEAN
+    yield "One rule of `edge_agent/engine/routing.py` changed at a time:"
+    tried = zip(DISTRICTS, (SPARSE_RULES, RULES, DENSE_RULES), strict=True)
+    pairs = [(one, variant.name) for one, rules in tried for variant in (BUILT, *rules, POLICIES[-1])]
+    yield from _variants(played, pairs)
+    yield LARGE_WORDS.format(**words)
+    yield from _variants(played, [(LARGE, one.name) for one in LARGE_VARIANTS])
+    yield RULES_MEAN.format(**words)
+
+
+def _words(played: Played) -> dict[str, str]:
+    """Return the figures that the sentences have, by the names that these have for them."""
+    found = {
+        "seeds": f"{len(played.seeds)}",
+        "runs": f"{played.runs}",
+        "questionnaires": f"{played.questionnaires:,}",
+        "events": f"{played.events:,}",
+        "days": "a day" if played.heal_days_max == 1 else f"{played.heal_days_max} days",
+        "minutes": f"{played.cpu_seconds / 60:.0f}",
+    }
+    short = dict(zip((one.name for one in POLICIES), ("direct", "spray", "epidemic"), strict=True))
+    for district in DISTRICTS:
+        for policy in POLICIES:
+            name, figures = f"{district.name}_{short[policy.name]}", played.of(district.name, policy.name)
+            found[f"{name}_old"] = f"{100 * mean(one.old_delivered for one in figures):.0f}"
+            found[f"{name}_copies"] = f"{mean(one.transfers_each for one in figures):.1f}"
+            found[f"{name}_committed"] = _days([one.committed[0] for one in figures])
+            found[f"{name}_marked"] = _days([one.marked[0] for one in figures])
+    return found
+
+
+def _days(delays: Sequence[Delay]) -> str:
+    more = "more than " if any(one.more for one in delays) else ""
+    return f"{more}{mean(one.days for one in delays):.1f} days"
 
 
 def _districts(played: Played) -> Iterator[str]:
@@ -130,13 +161,13 @@ def _rates(name: str) -> tuple[str, ...]:
     return tuple(f"{100 * getattr(one, name):.0f} %" for one in DISTRICTS)
 
 
-def _variants(played: Played, names: Sequence[str]) -> Iterator[str]:
+def _variants(played: Played, pairs: Sequence[tuple[District, str]]) -> Iterator[str]:
     rows = [
-        (name, *_share_cells(found), *_delay_cells(found), *_cost_cells(found))
-        for name in names
-        for found in [played.of(NORMAL.name, name)]
+        (district.name, name, *_share_cells(found), *_delay_cells(found), *_cost_cells(found))
+        for district, name in pairs
+        for found in [played.of(district.name, name)]
     ]
-    yield from _table(("variant", *_SHARES, *_DELAYS, *_COSTS), rows, words=1)
+    yield from _table(("district", "variant", *_SHARES, *_DELAYS, *_COSTS), rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 2) -> Iterator[str]:

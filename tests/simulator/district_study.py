@@ -33,7 +33,7 @@ LEAVING: Final = replace(NORMAL, name="normal, a third leaves", leaves=1 / 3)
 
 
 class LastCopy(Enum):
-    """To whom a spray gives the last copy that is to be made of an envelope."""
+    """To which tablet without a way the last copy that is to be made of an envelope is given."""
 
     TO_ANYBODY = "to anybody who has not been without the center for clearly longer"
     """As built."""
@@ -47,7 +47,8 @@ class LastCopy(Enum):
 class Variant:
     """One way to decide who is given what.
 
-    Without the `gradient` a spray goes to anybody.
+    Without the `gradient` a spray goes to anybody. With `uphill` who has heard the center since, and clearly later,
+    is given everything, whatever copies are left.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Variant:
     settings: EngineSettings = field(default_factory=EngineSettings)
     gradient: bool = True
     last_copy: LastCopy = LastCopy.TO_ANYBODY
+    uphill: bool = False
 
 
 BUILT: Final = Variant("spray, as built")
@@ -80,16 +82,23 @@ WAITS: Final = (
 NEARER: Final = Variant("the last copy only to who is clearly nearer", last_copy=LastCopy.TO_THE_NEARER)
 WAITING: Final = Variant("the last copy waits", last_copy=LastCopy.WAITS)
 WITHOUT_GRADIENT: Final = Variant("without the gradient", gradient=False)
+UPHILL: Final = Variant("everything to who is clearly nearer", uphill=True)
+UPHILL_WAITING: Final = Variant(
+    "everything to who is clearly nearer; else the last copy waits", last_copy=LastCopy.WAITS, uphill=True
+)
 RULES: Final = (
     NEARER,
+    UPHILL,
+    UPHILL_WAITING,
     WAITING,
     WITHOUT_GRADIENT,
     Variant("collection point gives tablets nothing", _to_tablets(Share.NOTHING)),
     Variant("collection point gives tablets everything", _to_tablets(Share.EVERYTHING)),
 )
-DENSE_RULES: Final = (NEARER, WAITING, WITHOUT_GRADIENT)
+DENSE_RULES: Final = (NEARER, UPHILL, UPHILL_WAITING, WAITING, WITHOUT_GRADIENT)
+SPARSE_RULES: Final = (NEARER, UPHILL, UPHILL_WAITING, WAITING)
 LEAVING_VARIANTS: Final = (BUILT, *WAITS, NEARER)
-LARGE_VARIANTS: Final = (BUILT, NEARER, WAITING, POLICIES[-1])
+LARGE_VARIANTS: Final = (BUILT, NEARER, UPHILL_WAITING, WAITING, POLICIES[-1])
 LARGE_SEEDS: Final = 3
 
 
@@ -142,6 +151,7 @@ def plays(seeds: int = SEEDS) -> list[Play]:
         *((district, POLICIES, seeds) for district in DISTRICTS),
         (NORMAL, (*COPIES, *WAITS, *RULES), seeds),
         (DENSE, DENSE_RULES, seeds),
+        (SPARSE, SPARSE_RULES, seeds),
         (LEAVING, LEAVING_VARIANTS, seeds),
         (LARGE, LARGE_VARIANTS, min(seeds, LARGE_SEEDS)),
     ]
@@ -158,8 +168,8 @@ def play(one: Play) -> Figures:
     with ExitStack() as stack:
         if not one.variant.gradient:
             stack.enter_context(patch("edge_agent.engine.routing._leads_away", lambda _here, _there: False))
-        if one.variant.last_copy is not LastCopy.TO_ANYBODY:
-            stack.enter_context(_last_copies(one.variant.last_copy))
+        if one.variant.last_copy is not LastCopy.TO_ANYBODY or one.variant.uphill:
+            stack.enter_context(_ruled_by(one.variant))
         lived = live_district(plan_district(one.district, one.seed), one.variant.shares, settings=one.variant.settings)
     return Figures(
         *one.name,
@@ -180,8 +190,9 @@ def play(one: Play) -> Figures:
 
 
 @contextmanager
-def _last_copies(rule: LastCopy) -> Iterator[None]:
-    """Let a spray give last copies by another rule than the one that is built."""
+def _ruled_by(variant: Variant) -> Iterator[None]:
+    """Let other rules hold than those that are built."""
+    rule = variant.last_copy
     inner = QueueTransaction.offerable
     is_nearer = False
 
@@ -189,13 +200,14 @@ def _last_copies(rule: LastCopy) -> Iterator[None]:
         nonlocal is_nearer
         age = float("inf") if here.contact_age is None else here.contact_age
         is_nearer = there.contact_age is not None and there.contact_age < age - HOUR
-        return share_of(shares, here, there)
+        found = share_of(shares, here, there)
+        return Share.EVERYTHING if found is Share.SPRAY and is_nearer and variant.uphill else found
 
     def offerable(
         transaction: QueueTransaction, destination: bytes, now: int, *, spray: bool, count_max: int
     ) -> Sequence[OfferableEnvelope]:
         # A session asks for the share of its neighbour, and then for what it can offer.
-        if not spray or (rule is LastCopy.TO_THE_NEARER and is_nearer):
+        if not spray or rule is LastCopy.TO_ANYBODY or (rule is LastCopy.TO_THE_NEARER and is_nearer):
             return inner(transaction, destination, now, spray=spray, count_max=count_max)
         found = inner(transaction, destination, now, spray=True, count_max=_ALL)
         return [one for one in found if one.copies > 1][:count_max]
