@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from re import sub
 from statistics import mean, stdev
+from textwrap import fill
 from typing import Final
 
 from tests.simulator.district import NORMAL, District, Plan, plan_district
@@ -16,11 +18,15 @@ from tests.simulator.district_study import (
     LARGE_VARIANTS,
     LEAVING,
     LEAVING_VARIANTS,
+    NEARER,
     POLICIES,
     RULES,
     SHARES,
     SPARSE_RULES,
+    UPHILL,
+    UPHILL_WAITING,
     WAITS,
+    WITHOUT_GRADIENT,
     Delay,
     Figures,
 )
@@ -29,12 +35,15 @@ from tests.simulator.district_words import CHOICE, HEAD, LARGE_WORDS, LEAVING_WO
 _PERCENT: Final = " / ".join(f"{share:.0%}".replace("%", "") for share in SHARES) + " %"
 _DELAYS: Final = ("accepted to committed, days: " + _PERCENT, "to the sync mark on its tablet, days: " + _PERCENT)
 _SHARES: Final = ("delivered at day 14, %", "older than 3 days, %")
+_GAIN: Final = "points more than as built on the same meetings: mean (least to most)"
 _COSTS: Final = (
     "copies sent a questionnaire",
     "hops",
     "most that a tablet held for others, MB",
     "over the air a questionnaire, KB",
 )
+_TOLD_COSTS: Final = (0, 2, 3)
+"""Of a variant; how often its envelopes are handed on tells little."""
 
 
 class Played:
@@ -55,19 +64,32 @@ class Played:
         """Return the seeds' figures, in order."""
         return self._by_name[district, variant]
 
+    def gains(self, district: str, variant: str) -> list[float]:
+        """Return by how many points more of the older questionnaires are delivered than as built, seed by seed."""
+        return [
+            100 * (one.old_delivered - built.old_delivered)
+            for one, built in zip(self.of(district, variant), self.of(district, BUILT.name), strict=True)
+        ]
+
+    def copies_more(self, district: str, variant: str) -> float:
+        """Return how many per cent more copies are sent than as built."""
+        sent, built = (mean(one.transfers_each for one in self.of(district, name)) for name in (variant, BUILT.name))
+        return 100 * (sent / built - 1)
+
 
 def page(figures: Sequence[Figures], commit: str) -> str:
     """Return the page as Markdown."""
-    return "\n".join(_page(Played(figures), commit)) + "\n"
+    text = "\n".join(_page(Played(figures), commit))
+    return sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _page(played: Played, commit: str) -> Iterator[str]:
     words = _words(played)
-    yield HEAD.format(commit=commit, **words)
-    yield MEANING.format(**words)
+    yield _wrapped(HEAD.format(commit=commit, **words))
+    yield _wrapped(MEANING.format(**words))
     yield "## The districts"
     yield from _districts(played)
-    yield MODEL
+    yield _wrapped(MODEL)
     yield "## Three policies on the same meetings"
     rows = [(one.name, variant.name) for one in DISTRICTS for variant in POLICIES]
     yield from _table(
@@ -76,21 +98,31 @@ def _page(played: Played, commit: str) -> Iterator[str]:
     )
     yield "What it costs:"
     yield from _table(("district", "policy", *_COSTS), [(*row, *_cost_cells(played.of(*row))) for row in rows])
-    yield "## Eight copies, and new ones after three days?"
+    yield "## Eight copies, and new ones after three days?\n"
     yield "The normal district, the same meetings:"
     names = [BUILT.name, *(one.name for one in (*COPIES, *WAITS))]
     yield from _variants(played, [(NORMAL, name) for name in names])
-    yield LEAVING_WORDS
+    yield _wrapped(LEAVING_WORDS)
     yield from _variants(played, [(LEAVING, one.name) for one in LEAVING_VARIANTS])
-    yield CHOICE.format(**words)
-    yield "## Each rule by itself"
-    yield "One rule of `edge_agent/engine/routing.py` changed at a time:"
+    yield _wrapped(CHOICE.format(**words))
+    yield "## Each rule by itself\n"
+    yield "One rule of `edge_agent/engine/routing.py` changed at a time, on the same meetings:"
     tried = zip(DISTRICTS, (SPARSE_RULES, RULES, DENSE_RULES), strict=True)
     pairs = [(one, variant.name) for one, rules in tried for variant in (BUILT, *rules, POLICIES[-1])]
     yield from _variants(played, pairs)
-    yield LARGE_WORDS.format(**words)
+    yield _wrapped(RULES_MEAN.format(**words))
+    yield _wrapped(LARGE_WORDS.format(**words))
     yield from _variants(played, [(LARGE, one.name) for one in LARGE_VARIANTS])
-    yield RULES_MEAN.format(**words)
+
+
+def _wrapped(text: str) -> str:
+    """Fill the lines of every paragraph anew, once figures are in it."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+    filled = [
+        fill(one, 120, subsequent_indent="  " if one.startswith("- ") else "", break_on_hyphens=False)
+        for one in paragraphs
+    ]
+    return "\n\n".join(filled) + "\n"
 
 
 def _words(played: Played) -> dict[str, str]:
@@ -111,7 +143,35 @@ def _words(played: Played) -> dict[str, str]:
             found[f"{name}_copies"] = f"{mean(one.transfers_each for one in figures):.1f}"
             found[f"{name}_committed"] = _days([one.committed[0] for one in figures])
             found[f"{name}_marked"] = _days([one.marked[0] for one in figures])
+    return found | _comparison(played)
+
+
+def _comparison(played: Played) -> dict[str, str]:
+    """Return what other rules gain and cost, by the names that the sentences have for them."""
+    two, _, sixteen = COPIES
+    sooner, _, never = WAITS
+    rules = {"nearer": NEARER, "uphill": UPHILL, "both": UPHILL_WAITING}
+    flat = {"flat": WITHOUT_GRADIENT, "flood": POLICIES[-1]}
+    keeps, gives = RULES[-2:]
+    of_normal = {"two": two, "sixteen": sixteen, "sooner": sooner, "never": never, "keeps": keeps, "gives": gives}
+    tried = {"sparse": rules, "normal": rules | flat | of_normal, "dense": rules | flat}
+    found = {}
+    for district, variants in tried.items():
+        for name, variant in variants.items():
+            gain = mean(played.gains(district, variant.name))
+            copies = played.copies_more(district, variant.name)
+            found[f"{district}_{name}"] = f"{_signed(gain, 1)} points for {_signed(copies, 0)} % copies"
     return found
+
+
+def _signed(value: float, decimals: int) -> str:
+    text = f"{value:+.{decimals}f}"
+    # Nothing has no sign, however it was rounded to it.
+    return text.replace("-", "\N{MINUS SIGN}") if float(text) else text[1:]
+
+
+def _gain_cell(gains: Sequence[float]) -> str:
+    return f"{_signed(mean(gains), 1)} ({_signed(min(gains), 1)} to {_signed(max(gains), 1)})"
 
 
 def _days(delays: Sequence[Delay]) -> str:
@@ -163,11 +223,19 @@ def _rates(name: str) -> tuple[str, ...]:
 
 def _variants(played: Played, pairs: Sequence[tuple[District, str]]) -> Iterator[str]:
     rows = [
-        (district.name, name, *_share_cells(found), *_delay_cells(found), *_cost_cells(found))
+        (
+            district.name,
+            name,
+            _share_cells(found)[1],
+            _gain_cell(played.gains(district.name, name)),
+            _delay_cells(found)[0],
+            *(_cost_cells(found)[column] for column in _TOLD_COSTS),
+        )
         for district, name in pairs
         for found in [played.of(district.name, name)]
     ]
-    yield from _table(("district", "variant", *_SHARES, *_DELAYS, *_COSTS), rows)
+    costs = (_COSTS[column] for column in _TOLD_COSTS)
+    yield from _table(("district", "variant", _SHARES[1], _GAIN, _DELAYS[0], *costs), rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 2) -> Iterator[str]:
