@@ -20,7 +20,8 @@ from edge_agent.engine.settings import EngineSettings
 from sync_protocol.bundle import FrameType, count_envelopes, read_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.identity import Role
-from sync_protocol.mesh import Exchanged, write_message
+from sync_protocol.mesh import Exchanged
+from sync_protocol.mesh_stream import write_message
 from sync_protocol.way import NO_WAY, read_way
 from tests.simulator.clockwork import DAY, HOUR, START
 from tests.simulator.device import Outlet
