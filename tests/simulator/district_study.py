@@ -213,7 +213,7 @@ def _ruled_by(variant: Variant) -> Iterator[None]:
         return [one for one in found if one.copies > 1][:count_max]
 
     with (
-        patch("edge_agent.engine.sessions.share_of", share),
+        patch("edge_agent.engine.exchange.share_of", share),
         patch.object(QueueTransaction, "offerable", offerable),
     ):
         yield
