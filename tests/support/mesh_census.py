@@ -12,9 +12,10 @@ import secrets
 import signal
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from click.testing import CliRunner
@@ -113,7 +114,7 @@ class MeshDevice(Device):
         *,
         place: Namespace,
         role: str = "tablet",
-        settings: dict[str, dict[str, Any]] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.folder = folder
@@ -143,7 +144,7 @@ class MeshDevice(Device):
             "usb": {"mounting": "off"},
             "intake": {"drop_directory": "", "submit_socket_group": "root"},
         }
-        for section, keys in (settings or {}).items():
+        for section, keys in settings.items():
             own.setdefault(section, {}).update(keys)
         set_toml_keys(self.configuration, own)
         self._enrol(center, role)
@@ -205,7 +206,15 @@ class MeshDevice(Device):
 class MeshCensus:
     """Center, laptop and tablets; everything that is started ends with the stack."""
 
-    def __init__(self, folder: Path, stack: ExitStack, tablets: Iterable[str], *, forms: Iterable[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        tablets: Iterable[str],
+        *,
+        forms: Iterable[str],
+        settings: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    ) -> None:
         """Made, and nothing is started; the tablets stand alone, the laptop has its VPN."""
         place = stack.enter_context(namespace("center"))
         self.ground = Ground(stack.enter_context(namespace("ground")))
@@ -216,9 +225,9 @@ class MeshCensus:
         self.devices: dict[str, MeshDevice] = {}
         for name, role in [*((tablet, "tablet") for tablet in tablets), ("laptop", "collection_point")]:
             label = name.replace(" ", "")
-            device = MeshDevice(
-                folder / label, name, self.center, place=stack.enter_context(namespace(label)), role=role
-            )
+            place_of_device = stack.enter_context(namespace(label))
+            own = settings.get(name, {})
+            device = MeshDevice(folder / label, name, self.center, place=place_of_device, role=role, settings=own)
             stack.callback(device.close)
             self.devices[name] = device
         stack.callback(self.end_devices)
@@ -267,7 +276,12 @@ class MeshCensus:
 
 
 @contextlib.contextmanager
-def mesh_census(folder: Path, *tablets: str, forms: Iterable[str] = ("household",)) -> Iterator[MeshCensus]:
-    """A census with a laptop and these tablets, ended whole."""
+def mesh_census(
+    folder: Path,
+    *tablets: str,
+    forms: Iterable[str] = ("household",),
+    settings: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({}),
+) -> Iterator[MeshCensus]:
+    """A census with a laptop and these tablets, ended whole; `settings` of configuration keys by device and section."""
     with ExitStack() as stack:
-        yield MeshCensus(folder, stack, tablets, forms=forms)
+        yield MeshCensus(folder, stack, tablets, forms=forms, settings=settings)
