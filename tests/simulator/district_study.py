@@ -204,12 +204,12 @@ def _ruled_by(variant: Variant) -> Iterator[None]:
         return Share.EVERYTHING if found is Share.SPRAY and is_nearer and variant.uphill else found
 
     def offerable(
-        transaction: QueueTransaction, destination: bytes, now: int, *, spray: bool, count_max: int
+        transaction: QueueTransaction, destination: bytes, now: int, *, spray: bool, count_max: int, after: int = 0
     ) -> Sequence[OfferableEnvelope]:
         # A session asks for the share of its neighbour, and then for what it can offer.
         if not spray or rule is LastCopy.TO_ANYBODY or (rule is LastCopy.TO_THE_NEARER and is_nearer):
-            return inner(transaction, destination, now, spray=spray, count_max=count_max)
-        found = inner(transaction, destination, now, spray=True, count_max=_ALL)
+            return inner(transaction, destination, now, spray=spray, count_max=count_max, after=after)
+        found = inner(transaction, destination, now, spray=True, count_max=_ALL, after=after)
         return [one for one in found if one.copies > 1][:count_max]
 
     with (
