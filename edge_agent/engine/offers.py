@@ -49,9 +49,13 @@ class Expected:
         return wanted is not None and wanted[0] != link_key and 0 <= now - wanted[2] < _BROUGHT_WITHIN
 
     def want(self, envelope_id: bytes, link_key: str, copies: int, now: int) -> None:
-        """Note that it was asked for on a link, and with how many copies to make it is to come."""
-        self._wanted.pop(envelope_id, None)
-        self._wanted[envelope_id] = (link_key, min(copies, COPIES_MAX), now)
+        """Note that it was asked for on a link, and with how many copies to make it is to come.
+
+        Whoever offers the same again and does not bring it gains no time by that: others are waiting.
+        """
+        before = self._wanted.pop(envelope_id, None)
+        since = now if before is None or before[0] != link_key else min(before[2], now)
+        self._wanted[envelope_id] = (link_key, min(copies, COPIES_MAX), since)
         if len(self._wanted) > _EXPECTED_MAX:
             del self._wanted[next(iter(self._wanted))]
 

@@ -41,7 +41,7 @@ class EngineSettings:
     receipt_silence_check_interval: int = HOUR
     foreign_bytes_max: int = 256 * 1024 * 1024
     decline_wait: int = HOUR
-    later_wait: int = 5 * MINUTE
+    later_wait: int = 3 * MINUTE
     copies: int = 8
     respray_wait: int = 3 * DAY
     shares: Shares = field(default_factory=lambda: SPRAY_AND_FOCUS)

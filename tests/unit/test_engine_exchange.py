@@ -269,6 +269,21 @@ def test_the_same_envelope_is_asked_of_one_neighbour_at_a_time(tablets: list[Dev
     assert [one.message for one in said(b, first, offer)] == [Verdicts(1, (Verdict.WANTED,))], "it never came"
 
 
+def test_who_offers_the_same_again_and_again_and_brings_nothing_keeps_nobody_else_waiting(
+    tablets: list[Device],
+) -> None:
+    a, b, c, *_ = tablets
+    fill(a, 1)
+    offer = Offer(1, (Offered(a.envelope_ids()[0], 3_000, 0),))
+    liar, honest = link_to(c.id, key="liar"), link_to(a.id, key="honest")
+    for link in (liar, honest):
+        b.step(LinkUp(link))
+    for _ in range(5):
+        assert [one.message for one in said(b, liar, offer)] == [Verdicts(1, (Verdict.WANTED,))]
+        b.now += 30 * SECOND
+    assert [one.message for one in said(b, honest, offer)] == [Verdicts(1, (Verdict.WANTED,))]
+
+
 def test_an_offer_beyond_the_room_is_wanted_up_to_the_room() -> None:
     with memory_folder() as folder:
         b = Device(folder, AUTHORITY, name="b", settings=EngineSettings(foreign_bytes_max=10_000)).start()
