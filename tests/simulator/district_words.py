@@ -24,12 +24,12 @@ district, {normal_direct_old} % in a normal one, {dense_direct_old} % in a dense
 {sparse_spray_old} %, {normal_spray_old} % and {dense_spray_old} %, because those who do get there take the others'
 along (to flood everybody with everything would make it {sparse_epidemic_old} %, {normal_epidemic_old} % and
 {dense_epidemic_old} %). What the mesh cannot do is to travel: in a sparse district nearly all waiting is for somebody
-who goes where a VPN is. So let somebody of every group of villages go to the district center once or twice a week,
-with a tablet, the laptop of the akimat or a stick, and let those who go meet the others first: a quarter of an hour
-in one room with the tablets on is enough. Half of a normal district's questionnaires are at the center after
-{normal_spray_committed}, and the sync mark is back on the tablet after {normal_spray_marked}: a tablet without new
-marks for a week is no reason to worry there, a tablet that has met nobody for a week is. What a tablet holds for
-others are a few megabytes; nobody need make room for it.
+who goes where a VPN is. In the normal district three tablets in ten go to the center, each about twice a week; where
+nobody can, a stick or the laptop of the akimat has to make the journey. Whoever goes should have been in one room
+with the others before, with the tablets on. Half of a normal district's questionnaires are at the center after
+{normal_spray_committed}, and the sync mark is back on the tablet after {normal_spray_marked}: more than one in ten
+waits longer than a week for it, so a week without marks is no fault there; a tablet that has met nobody for a week
+needs a visit. What a tablet holds for others is one or two megabytes: nobody need make room for it.
 """
 MODEL: Final = """Every tablet submits 9.5 questionnaires a day, between 9:00 and 19:00, of 2.3 KB each when sealed.
 Two who are at one place at once meet: at the school or the shop with an access point of a village at noon and at dusk
@@ -49,10 +49,10 @@ discovery.
 LEAVING_WORDS: Final = "The same where every third tablet goes away on some day for good, with all that it carries:"
 CHOICE: Final = """Fewer or more copies and earlier or later new ones change little: against 8 copies and 3 days in
 the normal district, 2 copies make {normal_two}, 16 copies {normal_sixteen}; new ones after a day {normal_sooner}, and
-never {normal_never}. The reason is that the last copy walks on: whoever gets it gives it to the next tablet and keeps
+never {normal_never}. One reason is that the last copy walks on: whoever gets it gives it to the next tablet and keeps
 the envelope all the same until a receipt comes, so the number of copies bounds how many walk, not how many devices
-hold it. Where devices go away for good, new copies make no difference either: so many were made before. 8 and 3 days
-are as good as any.
+hold it. Where devices go away for good, new copies hardly show either. Nothing here speaks against 8 and 3 days, and
+nothing for a finer choice.
 """
 LARGE_WORDS: Final = """A large district, to see what grows with the number of tablets: 40 in 8 villages with 4
 akimats, otherwise as the dense one, with one questionnaire a day and tablet (so what two say of what they have weighs
@@ -62,11 +62,13 @@ RULES_MEAN: Final = """Mean gain of questionnaires older than three days, and me
 
 - **To give everything to a tablet that has heard the center clearly later** (an hour or more) than this one, whatever
   copies are left: {sparse_uphill} in the sparse district, {normal_uphill} in the normal one, {dense_uphill} in the
-  dense one. Who was in the center will be there again.
+  dense one. Here those who travel are always the same ones, which is what this rule counts on. Most of the gain is of
+  one seed in five.
 
 - **The last copy only to such a tablet**, as in the paper on spray and focus: {sparse_nearer}, {normal_nearer},
-  {dense_nearer}. Cheaper; but where tablets have never heard the center, a line of more of them than copies can be
-  halved does not deliver at all.
+  {dense_nearer}. Cheaper; but
+  along a line of tablets that have never heard the center, each of which meets only the next, the fifth never gets it
+  (8 copies can be halved three times), and as built all do.
 
 - **Both**, with the last copy waiting for such a tablet: {sparse_both}, {normal_both}, {dense_both}.
 
