@@ -11,8 +11,10 @@
 
 **A spray** (binary spray and focus, after Spyropoulos, Psounis and Raghavendra): an envelope begins with a number of
 copies to make. Whoever holds it with two or more of them gives half to the next neighbour, and keeps the rest. Whoever
-holds it with one gives that on, and then waits for a way to the center or a collection point. With eight copies at
-most eight devices besides the origin hold it for long, however many meet.
+holds it with one gives that on, to anybody who is not farther from the center, and then waits for a way to the center
+or a collection point. So the number bounds how many copies walk at once. It does not bound how many devices hold the
+envelope in the end: whoever has given its last copy on keeps the envelope until a receipt comes, since nobody's word
+frees it. docs/mesh-delivery.md has what this delivers and costs, and what other rules would.
 
 **The gradient**: the time since a device last heard the center itself. A spray never goes to a neighbour that has
 been without the center for clearly longer than this device: it would lead away from the center. Where nobody has ever
