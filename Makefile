@@ -22,7 +22,7 @@ VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap squashfs-tools busybox-stat
 	exfatprogs mtools e2fsprogs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm check bench swarm robustness install install-files install-venv clean
+.PHONY: help venv demo test test-vm check bench swarm robustness mesh-study install install-files install-venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
@@ -49,7 +49,7 @@ check: venv ## ruff, mypy --strict and the import contracts
 	@scripts/check
 
 bench: venv ## the benchmarks, one table (ARGS=...)
-	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql e2fsprogs
+	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql e2fsprogs syncthing
 	.venv/bin/python -m bench $(ARGS)
 
 swarm: venv ## simulated censuses under every fault, on all cores (SEEDS=n ARGS='--first n')
@@ -57,6 +57,9 @@ swarm: venv ## simulated censuses under every fault, on all cores (SEEDS=n ARGS=
 
 robustness: venv ## everything that docs/robustness.md is made of, for hours (SEEDS=10000)
 	@scripts/robustness $(SEEDS)
+
+mesh-study: venv ## what the mesh delivers, for docs/mesh-delivery.md: an hour of one core (ARGS='--record FILE')
+	.venv/bin/python -m tests.simulator districts --write docs/mesh-delivery.md $(ARGS)
 
 install: install-files ## for packagers: Python packages and files into DESTDIR and PREFIX
 	@scripts/install-python

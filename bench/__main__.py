@@ -20,7 +20,7 @@ from bench.sizes import SIZES, Size
 
 Section = Callable[[Path, Size, Questionnaires], Iterator[Row]]
 
-NAMES: Final = ("submits", "center", "broker", "media", "wire", "idle")
+NAMES: Final = ("submits", "center", "broker", "media", "mesh", "wire", "idle")
 _WIDTH: Final = 220
 _DOCUMENT: Final = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -43,6 +43,10 @@ def section(name: str) -> Section:
         from bench.media import measure_media
 
         return measure_media
+    if name == "mesh":
+        from bench.mesh import measure_mesh
+
+        return measure_mesh
     if name == "wire":
         from bench.wire import measure_wire
 

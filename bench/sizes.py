@@ -29,6 +29,10 @@ class Size:
     receipt_rounds: int
     media_rounds: int
     media_envelopes: int
+    mesh_rounds: int
+    mesh_envelopes: tuple[int, ...]
+    mesh_peers: int
+    mesh_idle_seconds: float
     process_counts: tuple[int, ...] = (1, 2)
     slow_commits: bool = True
     start_rounds: int = 5
@@ -55,6 +59,10 @@ SIZES: Final = {
         receipt_rounds=20,
         media_rounds=3,
         media_envelopes=10_000,
+        mesh_rounds=2,
+        mesh_envelopes=(1_000, 10_000),
+        mesh_peers=20,
+        mesh_idle_seconds=66.0,
     ),
     "quick": Size(
         rounds=1,
@@ -76,6 +84,10 @@ SIZES: Final = {
         receipt_rounds=3,
         media_rounds=1,
         media_envelopes=1_000,
+        mesh_rounds=1,
+        mesh_envelopes=(1_000,),
+        mesh_peers=20,
+        mesh_idle_seconds=3.0,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,
@@ -100,6 +112,10 @@ SIZES: Final = {
         receipt_rounds=1,
         media_rounds=1,
         media_envelopes=40,
+        mesh_rounds=1,
+        mesh_envelopes=(40,),
+        mesh_peers=2,
+        mesh_idle_seconds=0.5,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,

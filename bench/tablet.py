@@ -103,6 +103,7 @@ class Tablet:
             # A cut link is part of what is measured here; waiting before the next try is not.
             "broker": {"address": "127.0.0.1", "port": port, "backoff_seconds_min": 1, "backoff_seconds_max": 2},
             "vpn": {"interfaces": ["lo"]},
+            "mesh": {"duty": "off"},
             "intake": {"drop_directory": str(self._folder / "drop"), "submit_socket_group": "root"},
         }
         lines = []

@@ -43,6 +43,7 @@ from sync_protocol.head import parse_head
 from sync_protocol.identity import Standing, read_device_certificate
 from sync_protocol.medium import read_medium_certificate
 from sync_protocol.statement import Statement, parse_statement
+from sync_protocol.way import Leg, Way, read_way
 
 _STANDING_REASONS: Final = {
     Standing.RETURNED: HeldReason.RETURNED_ORIGIN,
@@ -59,46 +60,75 @@ _FAULT_REASONS: Final = {
 }
 """Faults of opening and decoding that have a reason of their own; the others mean UNPARSABLE."""
 
+_ROUTES: Final = {Leg.MESH: Route.MESH, Leg.USB: Route.USB}
+_LEGS: Final = {route: leg for leg, route in _ROUTES.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A frame that is no questionnaire and cannot be used: a head or statement that does not verify."""
+    """A frame that is no questionnaire and cannot be used: a head or statement that does not verify, an odd way."""
 
     what: str
     fault: Fault
     detail: str
 
 
-Accepted = AcceptedEnvelope | HeldItem | ArrivedHead | CertifiedDevice | CertifiedMedium | Ignored | None
+Accepted = AcceptedEnvelope | HeldItem | ArrivedHead | CertifiedDevice | CertifiedMedium | Way | Ignored | None
 """None: a statement that the center has no use for (its own receipts and keys, which every carrier passes on)."""
 
 
-def route_of(carrier: bytes | None, origin: bytes | None) -> Route:
-    """Tell how something came: by its own origin over the VPN, or through another carrier.
+def arrival_of(carrier: bytes | None, origin: bytes | None, received_at: int, way: Way | None = None) -> Arrival:
+    """Tell how something came: by its own origin over the VPN, or through another carrier and the way that it says.
 
-    Whether that carrier had it over the mesh or from a medium is written nowhere that could be verified.
+    The way can be verified nowhere. So it is for people and statistics only, and of no account where the origin itself
+    stands at the broker.
     """
-    return Route.VPN if carrier is not None and carrier == origin else Route.RELAY
+    if carrier is not None and carrier == origin:
+        return Arrival(carrier, Route.VPN, received_at, 0)
+    if way is None or way.leg is Leg.NONE:
+        return Arrival(carrier, Route.RELAY, received_at)
+    return Arrival(carrier, _ROUTES[way.leg], received_at, way.hops)
 
 
-def accept(frame: Frame, *, carrier: bytes | None, received_at: int, directory: Directory) -> Accepted:
-    """Return what the database shall record of one frame; never raises for what a frame contains."""
+def way_of(route: Route, hops: int | None) -> Way | None:
+    """Return the way that `arrival_of` makes this route and these hops of."""
+    leg = _LEGS.get(route)
+    return None if leg is None or hops is None else Way(leg, hops)
+
+
+def accept(
+    frame: Frame, *, carrier: bytes | None, received_at: int, directory: Directory, way: Way | None = None
+) -> Accepted:
+    """Return what the database shall record of one frame; never raises for what a frame contains.
+
+    `way` is the one in force at this frame; what a way frame gives is in force for those after it.
+    """
     if frame.type == FrameType.ENVELOPE:
-        return accept_envelope(frame.payload, carrier=carrier, received_at=received_at, directory=directory)
+        return accept_envelope(frame.payload, carrier=carrier, received_at=received_at, directory=directory, way=way)
     if frame.type == FrameType.HEAD:
         return accept_head(frame.payload, carrier=carrier, received_at=received_at, directory=directory)
+    if frame.type == FrameType.WAY:
+        return accept_way(frame.payload)
     return accept_statement(frame.payload, directory)
 
 
+def accept_way(data: bytes) -> Way | Ignored:
+    """Read what a carrier says of how the envelopes after this came to it."""
+    try:
+        return read_way(data)
+    except ProtocolError as error:
+        return Ignored("way", error.fault, error.detail)
+
+
 def accept_envelope(
-    data: bytes, *, carrier: bytes | None, received_at: int, directory: Directory
+    data: bytes, *, carrier: bytes | None, received_at: int, directory: Directory, way: Way | None = None
 ) -> AcceptedEnvelope | HeldItem:
-    """Verify, open and decode one envelope."""
+    """Verify, open and decode one envelope; its `way` changes nothing of what becomes of it."""
     try:
         envelope = parse_envelope(data)
     except ProtocolError as error:
-        return hold(data, Arrival(carrier, Route.RELAY, received_at), HeldReason.MALFORMED, str(error))
-    arrival = Arrival(carrier, route_of(carrier, envelope.origin), received_at)
+        return hold(data, arrival_of(carrier, None, received_at, way), HeldReason.MALFORMED, str(error))
+    arrival = arrival_of(carrier, envelope.origin, received_at, way)
     if envelope.sequence > STORED_NUMBER_MAX:
         return hold(data, arrival, HeldReason.MALFORMED, "the sequence is beyond what a chain can reach")
     link = ChainLink(envelope.origin, envelope.id, envelope.epoch, envelope.sequence, envelope.previous_id)
@@ -218,7 +248,7 @@ def accept_head(data: bytes, *, carrier: bytes | None, received_at: int, directo
         head.verify(known.verifier)
     except ProtocolError as error:
         return Ignored("head", error.fault, error.detail)
-    return ArrivedHead(head, Arrival(carrier, route_of(carrier, head.origin), received_at))
+    return ArrivedHead(head, arrival_of(carrier, head.origin, received_at))
 
 
 def accept_statement(data: bytes, directory: Directory) -> CertifiedDevice | CertifiedMedium | Ignored | None:

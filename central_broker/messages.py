@@ -6,22 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from central_broker.acceptance import Ignored, accept, hold, learn_keys
+from central_broker.acceptance import Ignored, accept, arrival_of, hold, learn_keys
 from central_broker.directory import Directory
 from central_broker.storage.contract import (
     AcceptedEnvelope,
-    Arrival,
     ArrivedHead,
     Batch,
     CertifiedDevice,
     CertifiedMedium,
     HeldItem,
     HeldReason,
-    Route,
 )
 from sync_protocol import topics
 from sync_protocol.bundle import BundleContents, FrameType, read_bundle
 from sync_protocol.errors import ProtocolError
+from sync_protocol.way import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +60,19 @@ def accept_messages(messages: Sequence[Message], directory: Directory) -> tuple[
     for message in messages:
         if message.contents is None:
             continue
-        if not message.contents.frames and message.payload and message.contents.skipped:
+        if message.payload and message.contents.skipped and not _tells_anything(message.contents):
             # Nothing in it could be read: it is kept as it came.
-            arrival = Arrival(message.carrier, Route.RELAY, message.received_at)
+            arrival = arrival_of(message.carrier, None, message.received_at)
             held.append(hold(message.payload, arrival, HeldReason.MALFORMED, "no readable frame in it"))
         trusting = learn_keys(message.contents.frames, directory)
+        way: Way | None = None
         for frame in message.contents.frames:
-            outcome = accept(frame, carrier=message.carrier, received_at=message.received_at, directory=trusting)
+            outcome = accept(
+                frame, carrier=message.carrier, received_at=message.received_at, directory=trusting, way=way
+            )
+            if frame.type == FrameType.WAY:
+                # Also one that cannot be read ends the one before: nothing is known then of what follows.
+                way = outcome if isinstance(outcome, Way) else None
             match outcome:
                 case AcceptedEnvelope():
                     envelopes.append(outcome)
@@ -81,6 +86,11 @@ def accept_messages(messages: Sequence[Message], directory: Directory) -> tuple[
                     media.append(outcome)
                 case Ignored():
                     ignored[f"{outcome.what}:{outcome.fault.value}"] += 1
-                case None:
+                case Way() | None:
                     pass
     return Batch(envelopes, held, heads, devices, media), ignored
+
+
+def _tells_anything(contents: BundleContents) -> bool:
+    """Tell whether there is a frame that means something by itself, which a way does not."""
+    return any(frame.type != FrameType.WAY for frame in contents.frames)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from central_broker.acceptance import accept_envelope, decode_whole
+from central_broker.acceptance import accept_envelope, decode_whole, way_of
 from central_broker.directory import Directory
 from central_broker.storage.contract import AcceptedEnvelope, Batch, HeldItem, OutcomeKind, Storage
 
@@ -42,7 +42,13 @@ def retry_held(storage: Storage, directory: Directory, held_ids: Sequence[bytes]
             if record.whole:
                 wholes.append(held_id)
                 continue
-            outcome = accept_envelope(data, carrier=record.carrier, received_at=record.received_at, directory=directory)
+            outcome = accept_envelope(
+                data,
+                carrier=record.carrier,
+                received_at=record.received_at,
+                directory=directory,
+                way=way_of(record.route, record.hops),
+            )
             (accepted if isinstance(outcome, AcceptedEnvelope) else still).append(outcome)  # type: ignore[arg-type]  # the list is chosen by the type
         result = storage.commit(Batch(accepted, still), decode_whole, now)
         readable = storage.retry_wholes(wholes, decode_whole) if wholes else 0

@@ -177,6 +177,7 @@ class Device:
             },
             "vpn": {"interfaces": ["lo"]},
             "usb": {"mounting": "off"},
+            "mesh": {"duty": "off"},
             "intake": {"drop_directory": str(folder / "drop"), "submit_socket_group": "root"},
         }
         for section, keys in settings.items():

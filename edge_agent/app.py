@@ -3,34 +3,40 @@
 | part | when it fails |
 |---|---|
 | the runner (engine and queue) | the daemon ends, and is started anew by its service manager |
-| sockets, drop folder, publisher, status line | that part alone is started again; the others go on |
+| sockets, drop folder, publisher, mesh, status line | that part alone is started again; the others go on |
 | the queue's thread | the watchdog is not told any more, and the service manager starts the daemon anew |
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edge_agent import provisioning
+from edge_agent.adapter_settings import engine_settings, mesh_settings, publisher_settings
 from edge_agent.configuration import Configuration
-from edge_agent.control import ControlHandler, LinkStatus, connection_query, status_document, status_line
+from edge_agent.control import ControlHandler, Report, connection_query
 from edge_agent.engine.engine import Engine
 from edge_agent.engine.events import Started
-from edge_agent.engine.settings import SECOND, EngineSettings
+from edge_agent.engine.settings import SECOND
 from edge_agent.engine.stepper import Stepper
+from edge_agent.mesh.mesh_watch import MeshWatch
+from edge_agent.mesh.peer_tls import peer_tls
+from edge_agent.mesh_document import mesh_document
 from edge_agent.mqtt.bound_client import broker_tls_context
-from edge_agent.mqtt.publisher import MqttPublisher, PublisherSettings, PublisherState
+from edge_agent.mqtt.publisher import MqttPublisher, PublisherState
 from edge_agent.mqtt.vpn_guard import Permitted, VpnGuard
+from edge_agent.own_standing import Clocks, OwnStanding
+from edge_agent.parts import keep_up
 from edge_agent.queue.intake.drop_folder import DropFolder
 from edge_agent.queue.intake.intake import Intake, IntakeSettings
 from edge_agent.queue.intake.local_protocol import (
@@ -41,9 +47,10 @@ from edge_agent.queue.intake.local_protocol import (
 )
 from edge_agent.queue.intake.submit_socket import SubmitHandler
 from edge_agent.queue.mirror import FileHeadMirror
-from edge_agent.queue.store import QueueBusy, QueueStore
-from edge_agent.repetition import Repetitions
+from edge_agent.queue_opening import open_queue
 from edge_agent.runner import Runner
+from edge_agent.status_document import LinkStatus, status_document, status_line
+from edge_agent.tls import TlsMaterial
 from edge_agent.usb_watch.folder_mounting import FolderMounting
 from edge_agent.usb_watch.hotplug import Hotplug
 from edge_agent.usb_watch.media_document import MediaDesk
@@ -64,13 +71,6 @@ log = get_logger()
 _STATUS_INTERVAL_SECONDS: Final = 2
 """At most so often, and only after something happened, the status line is told anew."""
 
-_PART_PAUSE_SECONDS: Final = 30
-"""Before a part that failed is tried again."""
-
-_QUEUE_BUSY_POLL_SECONDS: Final = 0.1
-_QUEUE_BUSY_SECONDS_MAX: Final = 60
-"""A command looks for a moment, `doctor` reads a large queue through; what lasts longer is another daemon."""
-
 _LISTENING_POLL_SECONDS: Final = 0.01
 _LISTENING_SECONDS_MAX: Final = 5
 """The submit socket listens within milliseconds, or its part has failed and is tried again later."""
@@ -79,32 +79,6 @@ _LISTENING_SECONDS_MAX: Final = 5
 def clock() -> int:
     """Return microseconds since 1970 UTC, as far as the device knows."""
     return time.time_ns() // 1_000
-
-
-def engine_settings(configuration: Configuration) -> EngineSettings:
-    """Return what of the configuration the engine needs."""
-    sync = configuration.sync
-    return EngineSettings(
-        receipt_wait=sync.receipt_wait_seconds * SECOND,
-        receipt_wait_max=max(EngineSettings.receipt_wait_max, sync.receipt_wait_seconds * SECOND),
-        receipt_silence_alarm=sync.receipt_silence_alarm_seconds * SECOND,
-    )
-
-
-def publisher_settings(configuration: Configuration) -> PublisherSettings:
-    """Return what of the configuration the publisher needs."""
-    broker = configuration.broker
-    return PublisherSettings(
-        address=broker.address,
-        port=broker.port,
-        keepalive_seconds=broker.keepalive_seconds,
-        session_expiry_seconds=broker.session_expiry_seconds,
-        connect_timeout_seconds=broker.connect_timeout_seconds,
-        backoff_seconds_min=broker.backoff_seconds_min,
-        backoff_seconds_max=broker.backoff_seconds_max,
-        bundles_in_flight_max=configuration.sync.bundles_in_flight_max,
-        bundle_bytes_max=configuration.sync.bundle_bytes_max,
-    )
 
 
 def ways_of_mounting(configuration: Configuration) -> list[Mounting]:
@@ -143,7 +117,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             thread = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="store"))
             state_directory = self._configuration.device.state_directory
-            store = stack.enter_context(await _open_queue(state_directory, thread))
+            store = stack.enter_context(await open_queue(state_directory, thread))
             mirror = FileHeadMirror(state_directory)
             stack.callback(mirror.close)
             engine = Engine(self._device.identity, engine_settings(self._configuration), self._randomness)
@@ -152,6 +126,8 @@ class Daemon:
             sentence = sentences_in(self._configuration.usb.language)
             self._signs = self._telling(sentence)
             self._media = self._media_watch()
+            self._standing = self._own_standing()
+            self._mesh = None if self._configuration.mesh.duty == "off" else self._mesh_watch()
             enrolment = MediumEnrolment(
                 self._runner, self._device.identity, draw_name=lambda: secrets.token_bytes(NAME_BYTES), clock=clock
             )
@@ -166,7 +142,7 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._runner.run())
             parts = [group.create_task(part) for part in (*self._intake_parts(), *self._other_parts())]
-            self._runner.watch(self._changed.set)
+            self._runner.watch(self._stepped)
             await self._submissions_are_accepted()
             log.info("started", device=self._device.identity.device)
             self._service.ready("starting")
@@ -194,13 +170,15 @@ class Daemon:
         await self._runner.caught_up()
 
     def _other_parts(self) -> list[Coroutine[None, None, None]]:
-        parts = [] if self._configuration.usb.mounting == "off" else [_keep_up("USB watch", self._watch_media)]
+        parts = [] if self._configuration.usb.mounting == "off" else [keep_up("USB watch", self._watch_media)]
+        if self._mesh is not None:
+            parts += [keep_up("mesh", self._mesh.run), keep_up("own standing", self._standing.run)]
         return [
             *parts,
-            *(_keep_up(name, run) for name, run in self._signs.parts),
-            _keep_up("publisher", self._publish),
-            _keep_up("status line", self._tell_status),
-            _keep_up("watchdog", self._watchdog),
+            *(keep_up(name, run) for name, run in self._signs.parts),
+            keep_up("publisher", self._publish),
+            keep_up("status line", self._tell_status),
+            keep_up("watchdog", self._watchdog),
         ]
 
     def _media_watch(self) -> MediaWatch:
@@ -221,6 +199,51 @@ class Daemon:
             on_change=self._changed.set,
             on_turn=self._signs.tell,
         )
+
+    def _own_standing(self) -> OwnStanding:
+        directory, kept_free = self._configuration.device.state_directory, self._configuration.storage.free_bytes_min
+
+        def free_bytes() -> int:
+            room = os.statvfs(directory)
+            return room.f_bavail * room.f_frsize - kept_free
+
+        def told() -> None:
+            if self._mesh is not None:
+                self._mesh.hello_changed()
+
+        return OwnStanding(
+            self._device.identity.device,
+            self._runner,
+            foreign_bytes_max=engine_settings(self._configuration).foreign_bytes_max,
+            free_bytes=free_bytes,
+            reaches_center=lambda: self._link_state.connected,
+            # It runs on while the device sleeps.
+            clocks=Clocks(clock, lambda: time.clock_gettime(time.CLOCK_BOOTTIME)),
+            on_change=told,
+        )
+
+    def _mesh_watch(self) -> MeshWatch:
+        device = self._device
+        return MeshWatch(
+            device.identity.device,
+            mesh_settings(self._configuration),
+            tls=peer_tls(TlsMaterial(device.tls_authority, device.tls_certificate, device.tls_key)),
+            host=self._runner,
+            queue=self._runner,
+            hello=self._standing.hello,
+            randomness=self._randomness,
+            draw=secrets.token_bytes,
+            clock=clock,
+            on_change=self._changed.set,
+        )
+
+    def _stepped(self) -> None:
+        self._changed.set()
+        self._standing.queue_changed()
+
+    def _link_changed(self) -> None:
+        self._changed.set()
+        self._standing.link_changed()
 
     def _telling(self, sentence: Sentence) -> Telling:
         usb, path = self._configuration.usb, self._configuration.device.runtime_directory / NOTICES_SOCKET_NAME
@@ -243,7 +266,7 @@ class Daemon:
                 randomness=self._randomness,
                 clock=clock,
                 state=self._link_state,
-                on_change=self._changed.set,
+                on_change=self._link_changed,
             )
             await publisher.run()
 
@@ -263,13 +286,13 @@ class Daemon:
         control_server = LocalServer(
             runtime_directory / CONTROL_SOCKET_NAME, configuration.device.operator_group, control
         )
-        parts = [_keep_up("submit socket", submit_server.run), _keep_up("control socket", control_server.run)]
+        parts = [keep_up("submit socket", submit_server.run), keep_up("control socket", control_server.run)]
         if configuration.intake.drop_directory is not None:
-            parts.append(_keep_up("drop folder", DropFolder(configuration.intake.drop_directory, intake, clock).run))
+            parts.append(keep_up("drop folder", DropFolder(configuration.intake.drop_directory, intake, clock).run))
         return parts
 
-    def _status(self) -> dict[str, Any]:
-        """Read on the store's thread; the publisher's state is only looked at."""
+    def _status(self) -> Report:
+        """Look at links and media now, on the event loop, and return what puts the queue's part to it."""
         state = self._link_state
         broker = self._configuration.broker
         vpn = (
@@ -285,20 +308,28 @@ class Daemon:
             last_problem=state.last_problem,
             problem_since=state.problem_since,
         )
-        return status_document(
+        mesh = mesh_document(
+            self._configuration.mesh.duty,
+            None if self._mesh is None else self._mesh.situation(),
+            () if self._mesh is None else self._mesh.states(),
+            now=clock(),
+        )
+        return partial(
+            status_document,
             self._query,
             device=self._device.identity.device,
             link=link,
             silence_alarm=self._configuration.sync.receipt_silence_alarm_seconds * SECOND,
             now=clock(),
             media=[visit for visit in self._media_desk.visits() if visit["shown"]],
+            mesh=mesh,
         )
 
     async def _tell_status(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            self._service.status(status_line(await self._runner.on_store_thread(self._status)))
+            self._service.status(status_line(await self._runner.on_store_thread(self._status())))
             await asyncio.sleep(_STATUS_INTERVAL_SECONDS)
 
     async def _watchdog(self) -> None:
@@ -308,34 +339,6 @@ class Daemon:
             await self._runner.on_store_thread(self._service.watchdog)
             await asyncio.sleep(interval_seconds)
         await asyncio.Event().wait()
-
-
-async def _open_queue(directory: Path, thread: ThreadPoolExecutor) -> QueueStore:
-    """Open the queue on its thread; raises StoreFault. A command may be looking at it just now: that is waited for."""
-    loop = asyncio.get_running_loop()
-    give_up_seconds = loop.time() + _QUEUE_BUSY_SECONDS_MAX
-    while True:
-        try:
-            return await loop.run_in_executor(thread, QueueStore, directory)
-        except QueueBusy:
-            if loop.time() > give_up_seconds:
-                raise
-        await asyncio.sleep(_QUEUE_BUSY_POLL_SECONDS)
-
-
-async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run a part again whatever ended it: the rest of the daemon does not depend on it."""
-    repetitions = Repetitions()
-    while True:
-        try:
-            await run()
-        except Exception as error:  # a fault in one part must not keep the others from working
-            problem = f"{type(error).__name__}: {error}"
-            untold = repetitions.worth_telling(problem, asyncio.get_running_loop().time())
-            if untold is not None:
-                # The system's refusals explain themselves; anything else is a mistake of ours, and its place matters.
-                log.error("part_failed", part=name, problem=problem, exc_info=not isinstance(error, OSError))
-        await asyncio.sleep(_PART_PAUSE_SECONDS)
 
 
 def run(configuration: Configuration) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "DeviceConfiguration",
     "IntakeConfiguration",
     "LogConfiguration",
+    "MeshConfiguration",
     "Mistake",
     "StorageConfiguration",
     "SyncConfiguration",
@@ -84,6 +85,22 @@ class SyncConfiguration:
 
 
 @dataclass(frozen=True)
+class MeshConfiguration:
+    """When and where neighbours are talked with, and how much is kept for others (in MB of 1,048,576 bytes).
+
+    `configuration_kinds.peer_address` takes the texts of `static_peers` apart.
+    """
+
+    duty: Literal["off", "always", "mains", "interval"]
+    interval_minutes: int
+    port: int
+    excluded_interfaces: tuple[str, ...]
+    discovery: bool
+    static_peers: tuple[str, ...]
+    foreign_megabytes_max: int
+
+
+@dataclass(frozen=True)
 class UsbConfiguration:
     """How media are mounted, how long receipts are waited for with one in place, and how people are told."""
 
@@ -111,6 +128,7 @@ class Configuration:
     vpn: VpnConfiguration
     intake: IntakeConfiguration
     sync: SyncConfiguration
+    mesh: MeshConfiguration
     usb: UsbConfiguration
     storage: StorageConfiguration
     log: LogConfiguration
@@ -134,6 +152,7 @@ def parse_configuration(text: str, path: Path = DEFAULT_PATH) -> Configuration:
         vpn=VpnConfiguration(**values["vpn"]),
         intake=IntakeConfiguration(**values["intake"]),
         sync=SyncConfiguration(**values["sync"]),
+        mesh=MeshConfiguration(**values["mesh"]),
         usb=UsbConfiguration(**values["usb"]),
         storage=StorageConfiguration(**values["storage"]),
         log=LogConfiguration(**values["log"]),

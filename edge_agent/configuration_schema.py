@@ -3,7 +3,13 @@
 from pathlib import Path
 from typing import Final
 
-from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS, LED_NAME
+from edge_agent.configuration_kinds import (
+    BROKER_ADDRESS,
+    EXCLUDED_PATTERNS,
+    INTERFACE_PATTERNS,
+    LED_NAME,
+    PEER_ADDRESSES,
+)
 from operations.configuration import (
     CHOICE,
     LOG_KEYS,
@@ -11,6 +17,7 @@ from operations.configuration import (
     OPTIONAL_PATH,
     PATH,
     TEXT,
+    TRUE_OR_FALSE,
     WHOLE_NUMBER,
     AtMost,
     Key,
@@ -27,6 +34,7 @@ SECTIONS: Final[dict[str, str]] = {
     "vpn": "Which network interfaces count as the VPN.",
     "intake": "How form programs hand over questionnaires.",
     "sync": "How the backlog goes to the center and its receipts come back.",
+    "mesh": "How devices near each other find one another, and carry for one another.",
     "usb": "How media of the Department are found, read and written.",
     "storage": "What to leave free on the disk.",
     "log": LOG_PURPOSE,
@@ -203,6 +211,73 @@ KEYS: Final[tuple[Key, ...]] = (
         "`systemctl status` say so.",
         60,
         365 * DAY_SECONDS,
+    ),
+    Key(
+        "mesh",
+        "duty",
+        CHOICE,
+        "always",
+        "When this device talks with neighbours. always: as long as it runs. mains: while it is not on battery. "
+        "interval: on battery for a minute and a half every interval_minutes, when all devices with this duty and a "
+        "clock that is right are awake together; else always. off: never; it then carries for nobody near, and nobody "
+        "near carries for it.",
+        choices=("off", "always", "mains", "interval"),
+    ),
+    Key(
+        "mesh",
+        "interval_minutes",
+        WHOLE_NUMBER,
+        15,
+        'How far apart the looks at neighbours are with duty = "interval", by the device\'s clock: the same number on '
+        "every device of a district. Longer saves battery; a neighbour that passes by is met less often.",
+        2,
+        1440,
+    ),
+    Key(
+        "mesh",
+        "port",
+        WHOLE_NUMBER,
+        8884,
+        "The port on which neighbours are let in (TCP). The device's firewall must let it in, and UDP 5353 for finding "
+        "them.",
+        1024,
+        65535,
+    ),
+    Key(
+        "mesh",
+        "excluded_interfaces",
+        EXCLUDED_PATTERNS,
+        (),
+        "Names of interfaces that the mesh leaves alone, besides those of the VPN, loopback and tunnels; * stands for "
+        "anything, ? for one character. For a mobile network that costs money, or a network of the house.",
+        example='["wwan*"]',
+    ),
+    Key(
+        "mesh",
+        "discovery",
+        TRUE_OR_FALSE,
+        True,
+        "Whether neighbours are looked for (mDNS), and this device lets itself be found. Its name changes with every "
+        "start and says nothing of it. Without it, only static_peers are dialled.",
+    ),
+    Key(
+        "mesh",
+        "static_peers",
+        PEER_ADDRESSES,
+        (),
+        "Neighbours that are dialled whether they are found or not: for networks that let no mDNS pass. IPv4 or IPv6, "
+        "with a port if it is another than port above; link-local IPv6 with its interface. At most 32.",
+        example='["192.168.4.1", "[fe80::1%eth0]:8884"]',
+    ),
+    Key(
+        "mesh",
+        "foreign_megabytes_max",
+        WHOLE_NUMBER,
+        256,
+        "How much of the disk the envelopes of other devices may take, from neighbours and media alike. A collection "
+        "point needs more: one questionnaire takes some kilobytes.",
+        16,
+        100_000,
     ),
     Key(
         "usb",

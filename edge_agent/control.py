@@ -1,4 +1,4 @@
-"""What operators ask: the status of the device and its queue, put together for the control socket and for the commands.
+"""What operators ask the running daemon, and its answers.
 
 Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`); `media`;
 `media-visit` (`folder`, `leaves`); `medium-certify` (`number`, `holder`, `expires_at`); `medium-record` (`identity`).
@@ -7,14 +7,12 @@ Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from edge_agent.engine.media import Enrolled
 from edge_agent.engine.medium_enrolment import CertifiedIdentity, EnrolmentRefused, MediumWords
-from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
 from edge_agent.engine.store import StoreFault
 from edge_agent.queue import inspection
 from edge_agent.queue.inspection import Query
@@ -32,6 +30,10 @@ _REQUESTS: Final = (STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT, MEDIUM_C
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
 """SQLite's integers end here."""
+
+
+Report = Callable[[], dict[str, Any]]
+"""Made on the event loop, run on the store's thread."""
 
 
 class Reader(Protocol):
@@ -60,18 +62,6 @@ class MediaDesk(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class LinkStatus:
-    """How the way to the center stands; None where the daemon does not run."""
-
-    vpn: str
-    broker: str
-    connected: bool
-    connected_since: int | None
-    last_problem: str | None
-    problem_since: int | None
-
-
 def connection_query(connection: sqlite3.Connection) -> Query:
     """Return a query on a plain connection, as the daemon has it."""
 
@@ -83,90 +73,11 @@ def connection_query(connection: sqlite3.Connection) -> Query:
     return query
 
 
-def status_document(
-    query: Query,
-    *,
-    device: bytes,
-    link: LinkStatus | None,
-    silence_alarm: int,
-    now: int,
-    media: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """Return everything that `status` tells; times in microseconds.
-
-    `receipt_silence_seconds` is how long envelopes have waited without any receipt; `alarms` are sentences for people;
-    `media` are the visits to media that are in place (`usb_watch.media_document`).
-    """
-    envelopes = inspection.count_states(query)
-    remembered = inspection.remembered(query)
-    oldest = inspection.oldest_unsynchronised_at(query)
-    last_receipt_at = remembered.get(LAST_RECEIPT_AT)
-    silence = 0 if oldest is None else max(0, now - max(oldest, last_receipt_at or 0))
-    return {
-        "device": device.hex(),
-        "running": link is not None,
-        "link": link,
-        "envelopes": envelopes,
-        "media": list(media),
-        "chains": inspection.chains(query),
-        "last_receipt_at": last_receipt_at,
-        "oldest_unsynchronised_at": oldest,
-        "receipt_silence_seconds": silence // 1_000_000,
-        "newest_signed_time": remembered.get(SIGNED_TIME),
-        "clock": now,
-        "alarms": list(_alarms(envelopes, silence, silence_alarm, remembered.get(SIGNED_TIME), now)),
-    }
-
-
-def _medium_line(visit: Mapping[str, Any]) -> str:
-    return f"{visit['number'] or visit['node']}: {visit['sentence']}"
-
-
-def _alarms(
-    envelopes: Mapping[str, int], silence: int, silence_alarm: int, signed_time: int | None, now: int
-) -> Iterable[str]:
-    if silence >= silence_alarm:
-        waiting = envelopes["waiting"] + envelopes["sent"]
-        yield (
-            f"no receipt from the center for {_duration(silence)}, and {waiting} waiting for one: connect the VPN, or "
-            "have a collection point take them"
-        )
-    if envelopes["held"]:
-        yield f"{envelopes['held']} envelopes are held at the center: ask it why (central-broker held list)"
-    if signed_time is not None and now < signed_time:
-        yield "the clock is behind the center's newest receipt: set it; nothing is lost meanwhile"
-
-
-def _duration(microseconds: int) -> str:
-    """Return a duration for people, in its two largest units."""
-    minutes = microseconds // 60_000_000
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
-
-
-def status_line(document: Mapping[str, Any]) -> str:
-    """Return one line for `systemctl status`."""
-    counts = document["envelopes"]
-    waiting = counts["waiting"] + counts["sent"]
-    done = counts["synchronised"] + counts["purged"]
-    link: LinkStatus | None = document["link"]
-    if link is None:
-        way = "no daemon"
-    elif link.connected:
-        way = f"connected ({link.vpn})"
-    else:
-        way = f"not connected ({link.vpn}" + (f"; {link.last_problem})" if link.last_problem else ")")
-    line = f"{waiting} waiting for their receipt, {done} synchronised, {counts['held']} held; {way}"
-    line = " | ".join([*map(_medium_line, document["media"]), line])
-    alarms: list[str] = document["alarms"]
-    return f"ALARM: {alarms[0]} | {line}" if alarms else line
-
-
 class ControlHandler:
     """Answers the control socket's requests from the daemon's own connection."""
 
-    def __init__(self, read: Reader, query: Query, status: Callable[[], dict[str, Any]], media: MediaDesk) -> None:
+    def __init__(self, read: Reader, query: Query, status: Callable[[], Report], media: MediaDesk) -> None:
+        """`status` looks at what the event loop knows; the report that it returns looks at the queue."""
         self._read = read
         self._query = query
         self._status = status
@@ -218,7 +129,8 @@ class ControlHandler:
         """Return what answers the request; raises LocalProtocolError for one that cannot be answered."""
         match request.get("request"):
             case "status":
-                return lambda: {"ok": True, **self._status()}
+                report = self._status()
+                return lambda: {"ok": True, **report()}
             case "queue-list":
                 state = member(request, "state", str, None)
                 if state is not None and state not in inspection.STATES:

@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Final, TypeVar
 
-from edge_agent.engine.effects import Accepted, Effect, Follow, Level, Notice, Refused, Send, Wake
+from edge_agent.engine.effects import Accepted, Declined, Effect, Follow, Level, Notice, Refused, Say, Send, Wake
 from edge_agent.engine.events import (
     BundleArrived,
     Event,
     LinkDown,
     LinkUp,
+    Said,
     Settled,
     Started,
     StatementLearnt,
@@ -31,6 +32,7 @@ from edge_agent.engine.stepper import Stepper
 from edge_agent.engine.store import StoreFault, StoreFull, StoreTransaction
 from operations.journal import get_logger
 from sync_protocol.content import Questionnaire
+from sync_protocol.mesh import Exchanged
 
 log = get_logger()
 
@@ -55,7 +57,7 @@ class Runner:
         self._outlets: dict[str, Outlet] = {}
         self._requests = count(1)
         self._answers: dict[int, asyncio.Future[Accepted | Refused]] = {}
-        self._recorded: dict[int, asyncio.Future[None]] = {}
+        self._recorded: dict[int, asyncio.Future[tuple[bytes, ...]]] = {}
         self._wake: asyncio.TimerHandle | None = None
         self._on_change: Callable[[], None] = lambda: None
 
@@ -71,13 +73,15 @@ class Runner:
         """Handle events until cancelled."""
         while True:
             event = await self._next_event()
+            declined: tuple[bytes, ...] = ()
             try:
                 effects = await self._on_store_thread(lambda event=event: self._stepper.step(event, self._clock()))  # type: ignore[misc]
             except StoreFault as fault:
                 await self._survive(event, fault)
             else:
                 self._release(effects)
-            self._acknowledge(event)
+                declined = tuple(one for effect in effects if isinstance(effect, Declined) for one in effect.ids)
+            self._acknowledge(event, declined)
             self._on_change()
 
     async def on_store_thread(self, work: Callable[[], Result]) -> Result:
@@ -94,11 +98,14 @@ class Runner:
         self._outlets.pop(link_key, None)
         self._events.put_nowait(LinkDown(link_key))
 
-    async def bundle_arrived(self, link_key: str, data: bytes) -> None:
-        await self._handled(BundleArrived(link_key, data))
+    async def bundle_arrived(self, link_key: str, data: bytes) -> tuple[bytes, ...]:
+        return await self._handled(BundleArrived(link_key, data))
 
-    def settled(self, link_key: str, token: int, *, taken: bool) -> None:
-        self._events.put_nowait(Settled(link_key, token, taken))
+    async def said(self, link_key: str, message: Exchanged) -> None:
+        await self._handled(Said(link_key, message))
+
+    def settled(self, link_key: str, token: int, *, taken: bool, declined: tuple[bytes, ...] = ()) -> None:
+        self._events.put_nowait(Settled(link_key, token, taken, declined))
 
     async def caught_up(self) -> None:
         await self._handled(TimePassed())
@@ -121,12 +128,12 @@ class Runner:
         self._events.put_nowait(Submitted(numbered))
         return await asyncio.gather(*answers)
 
-    async def _handled(self, event: Event) -> None:
-        """Return when the event is handled, and what follows from it has left."""
-        handled = asyncio.get_running_loop().create_future()
+    async def _handled(self, event: Event) -> tuple[bytes, ...]:
+        """Return when the event is handled, and what follows from it has left; and what there was no room for."""
+        handled: asyncio.Future[tuple[bytes, ...]] = asyncio.get_running_loop().create_future()
         self._recorded[id(event)] = handled
         self._events.put_nowait(event)
-        await handled
+        return await handled
 
     async def _next_event(self) -> Event:
         event = await self._events.get()
@@ -157,6 +164,12 @@ class Runner:
                     outlet = self._outlets.get(link_key)
                     if outlet is not None:
                         outlet.follow(origins)
+                case Say(link_key, message):
+                    outlet = self._outlets.get(link_key)
+                    if outlet is not None:
+                        outlet.say(message)
+                case Declined():
+                    pass  # whoever handed the bundle over is told so
                 case Accepted() | Refused():
                     answer = self._answers.pop(effect.request, None)
                     if answer is not None and not answer.done():
@@ -172,10 +185,10 @@ class Runner:
         delay_seconds = max(0.0, (at - self._clock()) / 1_000_000)
         self._wake = asyncio.get_running_loop().call_later(delay_seconds, self._events.put_nowait, TimePassed())
 
-    def _acknowledge(self, event: Event) -> None:
+    def _acknowledge(self, event: Event, declined: tuple[bytes, ...]) -> None:
         recorded = self._recorded.pop(id(event), None)
         if recorded is not None and not recorded.done():
-            recorded.set_result(None)
+            recorded.set_result(declined)
 
     async def _survive(self, event: Event, fault: StoreFault) -> None:
         """The step left no trace: refuse what it was to accept, or close the links that the engine has forgotten."""

@@ -37,6 +37,7 @@ class FrameType(IntEnum):
     ENVELOPE = 1
     HEAD = 2
     STATEMENT = 3
+    WAY = 4
     END = 127
 
 

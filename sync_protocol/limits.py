@@ -56,3 +56,18 @@ DELEGATED_SERIAL_MAX: Final = (1 << 32) - 1
 
 JSON_DEPTH_MAX: Final = 64
 """A household questionnaire needs five levels; databases and parsers recurse on it."""
+
+MESH_PAYLOAD_BYTES_MAX: Final = BUNDLE_BYTES_MAX + 256
+"""One message between neighbours: a bundle and its number, with some room for what a later release says of it."""
+
+MESH_BUNDLES_UNANSWERED_MAX: Final = 2
+"""While one is written to disk the next is on its way; more would only fill the receiver's memory."""
+
+MESH_OFFER_ENVELOPES_MAX: Final = 1_024
+"""Of one offer: 40 KiB of ids for some megabytes of envelopes, and a few milliseconds of looking them up."""
+
+MESH_INVENTORY_ITEMS_MAX: Final = 6_000
+"""Of one inventory: 40 bytes each stay below MESH_PAYLOAD_BYTES_MAX."""
+
+MESH_SHARDS: Final = 16
+"""Into how many parts what a device knows is divided, so that one new receipt costs a sixteenth of the list."""

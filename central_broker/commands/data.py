@@ -8,6 +8,7 @@ import click
 
 from central_broker.backup import as_time
 from central_broker.commands.context import CenterContext, find_device, json_option, now, pass_center
+from central_broker.commands.routes import counts_document, counts_words, route_words
 from central_broker.storage.contract import Completeness, DeviceRecord, HeldReason, HeldRecord, Storage
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
 from sync_protocol.statement import parse_statement
@@ -74,6 +75,10 @@ def completeness(center: CenterContext, device: str | None, incomplete: bool, as
     held       kept aside for a look: central-broker held list
     missing    sealed, not here: on the tablet, on a carrier, on a stick
     forks      two different envelopes at one place of a chain: a copied or rolled back device. An alarm.
+    route      how the device was last heard of. vpn: from itself. mesh: handed on by so many hops between
+               devices near each other, until one had a link. usb: a medium was among the hops.
+               relay: by a carrier that does not say. central-broker devices names the carrier.
+    arrived    of what is here, how many envelopes came by each route; what came twice counts by the first
     """
     with center.storage() as storage:
         origin = None if device is None else find_device(storage, device).device
@@ -86,12 +91,14 @@ def completeness(center: CenterContext, device: str | None, incomplete: bool, as
             if one.last_seen_at is None and origin in (None, one.device) and not incomplete
         ]
         totals, watermark = storage.totals(), storage.watermark()
+        routes = storage.routes(origin)
     if as_json:
         print_json(
             {
                 "devices": documents,
                 "never_heard_of": [{"device": one.device, "name": one.name} for one in silent],
                 "totals": totals,
+                "routes": counts_document(routes),
                 "backup_watermark": as_time(watermark) if watermark else None,
             }
         )
@@ -105,7 +112,7 @@ def completeness(center: CenterContext, device: str | None, incomplete: bool, as
             _ranges(one),
             one.forks,
             _seen(known.get(one.origin)),
-            document["route"] or "",
+            _route(known.get(one.origin)),
             document["receipt_serial"] or "",
         )
         for one, document in zip(records, documents, strict=True)
@@ -118,6 +125,8 @@ def completeness(center: CenterContext, device: str | None, incomplete: bool, as
         f"{totals.envelopes_held + totals.questionnaires_unreadable} held, "
         f"{totals.parts_waiting} waiting for their parts"
     )
+    if routes:
+        print_line(f"arrived{'' if origin is None else ' of ' + known[origin].name}: {counts_words(routes)}")
     said = f"{as_time(watermark):%Y-%m-%d %H:%M:%S} UTC" if watermark else "none: tablets keep everything"
     print_line(f"backed up to: {said}")
 
@@ -140,6 +149,11 @@ def _seen(record: DeviceRecord | None) -> str:
     return f"{as_time(record.last_seen_at):%Y-%m-%d %H:%M:%S}"
 
 
+def _route(record: DeviceRecord | None) -> str:
+    """Return how a device's last sign of life came."""
+    return "" if record is None else route_words(record.last_route, record.last_hops)
+
+
 def _document(storage: Storage, one: Completeness, known: dict[bytes, DeviceRecord]) -> dict[str, object]:
     record = known.get(one.origin)
     receipt = storage.receipt(one.origin)
@@ -159,6 +173,7 @@ def _document(storage: Storage, one: Completeness, known: dict[bytes, DeviceReco
         "last_seen_at": None if record is None or record.last_seen_at is None else as_time(record.last_seen_at),
         "route": None if record is None else record.last_route,
         "carrier": None if record is None else record.last_carrier,
+        "hops": None if record is None else record.last_hops,
         "receipt_serial": None if receipt is None else parse_statement(receipt).serial,
     }
 
@@ -217,6 +232,7 @@ def _held_document(one: HeldRecord) -> dict[str, object]:
         "envelope": one.envelope_id,
         "carrier": one.carrier,
         "route": one.route,
+        "hops": one.hops,
         "received_at": as_time(one.received_at),
         "bytes": one.data_bytes,
     }

@@ -11,6 +11,7 @@ from central_broker.center_files import CenterFiles
 from central_broker.commands.authority import write_for_broker
 from central_broker.commands.context import CenterContext, find_device, json_option, now, pass_center
 from central_broker.commands.media_delegation import is_delegated, print_delegation_left
+from central_broker.commands.routes import carrier_words, route_words
 from central_broker.enrolment import Issuers, Refused, change_standing, enrol, revocation_list
 from central_broker.storage.contract import DeviceRecord, Storage
 from operations.console import fail, print_json, print_line, print_table
@@ -125,7 +126,14 @@ def devices(context: click.Context) -> None:
 @json_option
 @pass_center
 def devices_list(center: CenterContext, standing: str | None, as_json: bool) -> None:
-    """Every device with its standing, and its last sign of life: an envelope or head of its own, by any carrier."""
+    """Every device with its standing, and its last sign of life: an envelope or head of its own, by any carrier.
+
+    \b
+    route    vpn: from the device itself. mesh: handed on by so many hops between devices near each
+             other, until one had a link. usb: a medium was among the hops. relay: the carrier does
+             not say
+    carrier  who brought it, if not the device itself. Route and hops are its word, for statistics.
+    """
     with center.storage() as storage:
         records = [one for one in storage.devices() if standing in (None, one.standing.name.lower())]
     names = {one.device: one.name for one in records}
@@ -141,19 +149,13 @@ def devices_list(center: CenterContext, standing: str | None, as_json: bool) -> 
                 one.role.name.lower(),
                 one.standing.name.lower(),
                 "never" if one.last_seen_at is None else f"{as_time(one.last_seen_at):%Y-%m-%d %H:%M:%S}",
-                "" if one.last_route is None else one.last_route.value,
-                _carrier(one, names),
+                route_words(one.last_route, one.last_hops),
+                carrier_words(one, names),
             )
             for one in records
         ],
         empty="no device is enrolled yet: central-broker enrol REQUEST.json",
     )
-
-
-def _carrier(record: DeviceRecord, names: dict[bytes, str]) -> str:
-    if record.last_carrier is None or record.last_carrier == record.device:
-        return ""
-    return names.get(record.last_carrier, record.last_carrier.hex())
 
 
 def _document(record: DeviceRecord) -> dict[str, object]:
@@ -167,6 +169,7 @@ def _document(record: DeviceRecord) -> dict[str, object]:
         "last_seen_at": None if record.last_seen_at is None else as_time(record.last_seen_at),
         "last_route": record.last_route,
         "last_carrier": record.last_carrier,
+        "last_hops": record.last_hops,
     }
 
 

@@ -40,12 +40,16 @@ class StorageRefused(ValueError):
 
 
 class Route(StrEnum):
-    """How an envelope reached the center."""
+    """How an envelope reached the center. What lies between its origin and another carrier is that carrier's word."""
 
     VPN = "vpn"
     """Brought by its own origin."""
+    MESH = "mesh"
+    """Brought by another carrier, and handed on over the mesh only."""
+    USB = "usb"
+    """Brought by another carrier, and handed on by a medium at least once."""
     RELAY = "relay"
-    """Brought by another carrier, who had it over the mesh or from a medium."""
+    """Brought by another carrier that says nothing of its way: an edge of an earlier release."""
 
 
 class EnvelopeStatus(StrEnum):
@@ -77,11 +81,15 @@ class HeldReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How something came: `carrier` is the device that the broker vouches for; None when retried without one."""
+    """How something came: `carrier` is the device that the broker vouches for; None when retried without one.
+
+    `hops` is how often it was handed on before the carrier brought it, 255 for more: 0 by VPN, None where nobody said.
+    """
 
     carrier: bytes | None
     route: Route
     received_at: int
+    hops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +254,7 @@ class DeviceRecord:
     last_seen_at: int | None
     last_route: Route | None
     last_carrier: bytes | None
+    last_hops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +285,7 @@ class HeldRecord:
     envelope_id: bytes | None
     carrier: bytes | None
     route: Route
+    hops: int | None
     received_at: int
     data_bytes: int
     whole: bool = False
@@ -324,6 +334,15 @@ class Totals:
     questionnaires_unreadable: int
     parts_waiting: int
     outbox: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCount:
+    """How many envelopes came first by one route; `hops_mean` of those whose hops somebody said, None when nobody."""
+
+    route: Route
+    envelopes: int
+    hops_mean: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +444,7 @@ class Storage(Protocol):
         An accepted envelope that was held until now becomes committed with a new commit time (that is what a retry
         is). A held item that is held already gets the new reason. Parts are joined by the transaction that stores the
         last one. An envelope that the database itself refuses is held as `database_refused` and never costs the others.
+        Of an envelope that comes again, the first arrival stays recorded.
         Origins whose standing in the chain was touched or asked for, and those whose head names another receipt than
         the newest, are put into the outbox.
         """
@@ -545,3 +565,7 @@ class Storage(Protocol):
         ...
 
     def totals(self) -> Totals: ...
+
+    def routes(self, origin: bytes | None = None) -> list[RouteCount]:
+        """Return how envelopes came, of one origin or all: the routes that occur, in the order of `Route`."""
+        ...

@@ -15,6 +15,7 @@ from central_broker.storage.contract import (
     HeldRecord,
     MediumRecord,
     Route,
+    RouteCount,
     Totals,
 )
 from central_broker.storage.media import MEDIA_SQL, medium_record
@@ -23,11 +24,11 @@ from sync_protocol.identity import Role, Standing
 MISSING_RUNS_MAX: Final = 100
 _DEVICES: Final = (
     "SELECT device, name, role, standing, public_key, issued_at, serial, certificate, enrolled_at,"
-    " last_seen_at, last_route, last_carrier FROM device WHERE device = %s OR %s = 0 ORDER BY name, device"
+    " last_seen_at, last_route, last_carrier, last_hops FROM device WHERE device = %s OR %s = 0 ORDER BY name, device"
 )
 _HELD_COLUMNS: Final = (
     "h.id, h.reason, h.detail, h.origin, h.epoch, h.sequence, h.envelope_id, h.carrier, h.route, h.received_at, "
-    "coalesce(length(q.body), length(h.data)), h.whole"
+    "coalesce(length(q.body), length(h.data)), h.whole, h.hops"
 )
 _HELD_FROM: Final = (
     "FROM held h LEFT JOIN questionnaire q ON h.whole = 1 AND q.origin = h.origin AND q.id = h.envelope_id"
@@ -112,7 +113,7 @@ class Inquiries:
 
     def held_item(self, held_id: bytes) -> tuple[HeldRecord, bytes] | None:
         rows = self.read(f"SELECT {_HELD_COLUMNS}, coalesce(q.body, h.data) {_HELD_FROM} WHERE h.id = %s", (held_id,))
-        return (_held(rows[0]), bytes(rows[0][12])) if rows else None
+        return (_held(rows[0]), bytes(rows[0][13])) if rows else None
 
     def completeness(self, origin: bytes | None = None) -> list[Completeness]:
         """Return one record an epoch; three statements: a batch between them shows in some of the numbers."""
@@ -159,6 +160,15 @@ class Inquiries:
         )[0]
         return Totals(*row)
 
+    def routes(self, origin: bytes | None = None) -> list[RouteCount]:
+        rows = self.read(
+            "SELECT route, count(*), count(hops), sum(hops) FROM envelope"
+            " WHERE status <> 'disproved' AND (origin = %s OR %s = 0) GROUP BY route",
+            (b"" if origin is None else origin, 0 if origin is None else 1),
+        )
+        counts = {Route(route): (envelopes, said, hops) for route, envelopes, said, hops in rows}
+        return [_route_count(route, *counts[route]) for route in Route if route in counts]
+
 
 CHAIN_SQL: Final = (
     "SELECT e.epoch, e.sequence, e.id, e.previous_id, e.status, b.committed_at, (SELECT at FROM commit_clock)"
@@ -199,8 +209,21 @@ def _completeness(
     )
 
 
+def _hops(route: Route | None, stored: int | None) -> int | None:
+    """Return hops as they are meant: rows from before hops were kept have none, and those by VPN had no need."""
+    return 0 if route is Route.VPN else stored
+
+
+def _route_count(route: Route, envelopes: int, said: int, hops: int | None) -> RouteCount:
+    if route is Route.VPN:
+        return RouteCount(route, envelopes, 0.0)
+    return RouteCount(route, envelopes, None if hops is None else int(hops) / said)
+
+
 def _device(row: Sequence[Any]) -> DeviceRecord:
-    device, name, role, standing, public_key, issued_at, serial, certificate, enrolled_at, seen_at, route, carrier = row
+    device, name, role, standing, public_key, issued_at, serial, certificate, enrolled_at, *seen = row
+    seen_at, last_route, carrier, hops = seen
+    route = None if last_route is None else Route(last_route)
     return DeviceRecord(
         device=bytes(device),
         name=name,
@@ -212,8 +235,9 @@ def _device(row: Sequence[Any]) -> DeviceRecord:
         certificate=bytes(certificate),
         enrolled_at=enrolled_at,
         last_seen_at=seen_at,
-        last_route=None if route is None else Route(route),
+        last_route=route,
         last_carrier=None if carrier is None else bytes(carrier),
+        last_hops=_hops(route, hops),
     )
 
 
@@ -228,6 +252,7 @@ def _held(row: Sequence[Any]) -> HeldRecord:
         envelope_id=None if row[6] is None else bytes(row[6]),
         carrier=None if row[7] is None else bytes(row[7]),
         route=Route(row[8]),
+        hops=_hops(Route(row[8]), row[12]),
         received_at=row[9],
         data_bytes=row[10],
         whole=bool(row[11]),

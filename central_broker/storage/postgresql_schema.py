@@ -83,5 +83,12 @@ CREATE TABLE medium (
 );
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA)
+# NULL where nobody said: rows of before, and carriers of an earlier release. Without a default nothing is rewritten.
+_HOPS: Final = """
+ALTER TABLE envelope ADD COLUMN hops smallint;
+ALTER TABLE held ADD COLUMN hops smallint;
+ALTER TABLE device ADD COLUMN last_hops smallint;
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS)
 """Number n is at place n - 1."""

@@ -60,11 +60,12 @@ class PostgresqlStatements:
     def place(self, rows: Sequence[Placed]) -> Mapping[Key, EnvelopeStatus]:
         inserted = self.execute(
             "INSERT INTO envelope"
-            " (origin, id, epoch, sequence, previous_id, status, route, carrier, received_at, batch)"
+            " (origin, id, epoch, sequence, previous_id, status, route, carrier, received_at, batch, hops)"
             " SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bigint[], %b::bigint[], %b::bytea[], %b::text[],"
-            " %b::text[], %b::bytea[], %b::bigint[], %b::bigint[]) ON CONFLICT (origin, id) DO NOTHING"
+            " %b::text[], %b::bytea[], %b::bigint[], %b::bigint[], %b::smallint[])"
+            " ON CONFLICT (origin, id) DO NOTHING"
             " RETURNING origin, id",
-            _columns((envelope_parameters(row, self.batch) for row in rows), 10),
+            _columns((envelope_parameters(row, self.batch) for row in rows), 11),
         )
         if len(inserted) == len(rows):
             return {}
@@ -149,12 +150,12 @@ class PostgresqlStatements:
     def upsert_held(self, rows: Sequence[HeldRow]) -> None:
         self.execute(
             "INSERT INTO held (id, reason, detail, origin, epoch, sequence, envelope_id, receiptable, whole,"
-            " carrier, route, received_at, batch, data)"
+            " carrier, route, received_at, batch, data, hops)"
             " SELECT * FROM unnest(%b::bytea[], %b::text[], %b::text[], %b::bytea[], %b::bigint[], %b::bigint[],"
             " %b::bytea[], %b::integer[], %b::integer[], %b::bytea[], %b::text[], %b::bigint[], %b::bigint[],"
-            " %b::bytea[]) ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, detail = excluded.detail,"
-            " receiptable = excluded.receiptable",
-            _columns((held_parameters(row, self.batch) for row in rows), 14),
+            " %b::bytea[], %b::smallint[]) ON CONFLICT (id) DO UPDATE SET reason = excluded.reason,"
+            " detail = excluded.detail, receiptable = excluded.receiptable",
+            _columns((held_parameters(row, self.batch) for row in rows), 15),
         )
 
     def delete_held(self, ids: Sequence[bytes]) -> None:
@@ -228,13 +229,17 @@ class PostgresqlStatements:
         )
 
     def see_devices(self, seen: Mapping[bytes, Arrival]) -> None:
-        rows = [(device, at.received_at, at.route.value, at.carrier) for device, at in sorted(seen.items(), key=_first)]
+        rows = [
+            (device, at.received_at, at.route.value, at.carrier, at.hops)
+            for device, at in sorted(seen.items(), key=_first)
+        ]
         self.execute(
-            "UPDATE device d SET last_seen_at = s.at, last_route = s.route, last_carrier = s.carrier"
-            " FROM unnest(%b::bytea[], %b::bigint[], %b::text[], %b::bytea[]) s (device, at, route, carrier)"
+            "UPDATE device d SET last_seen_at = s.at, last_route = s.route, last_carrier = s.carrier,"
+            " last_hops = s.hops FROM unnest(%b::bytea[], %b::bigint[], %b::text[], %b::bytea[], %b::smallint[])"
+            " s (device, at, route, carrier, hops)"
             " WHERE d.device = s.device AND (d.last_seen_at IS NULL OR abs(d.last_seen_at - s.at) > %s"
             " OR d.last_route IS DISTINCT FROM s.route OR d.last_carrier IS DISTINCT FROM s.carrier)",
-            (*_columns(rows, 4), LAST_SEEN_GRAIN_MICROSECONDS),
+            (*_columns(rows, 5), LAST_SEEN_GRAIN_MICROSECONDS),
         )
 
     def want(self, origins: Mapping[bytes, bool], now: int) -> None:

@@ -7,7 +7,7 @@ in a circle, and the commit clock comes last, so that its lock is held for the s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, LiteralString, Protocol
 
@@ -196,11 +196,12 @@ class _Recorder:
         )
 
     def _place(self, batch: Batch) -> Mapping[Key, EnvelopeStatus]:
+        # Backwards, so that of one envelope by two routes the arrival that came first is the one that stays.
         rows: dict[Key, Placed] = {}
-        for item in batch.held:
+        for item in reversed(batch.held):
             if item.link is not None and item.receiptable:
                 rows[item.link.origin, item.link.id] = Placed(item.link, item.arrival, EnvelopeStatus.HELD)
-        for envelope in batch.envelopes:
+        for envelope in reversed(batch.envelopes):
             link = envelope.link
             rows[link.origin, link.id] = Placed(link, envelope.arrival, EnvelopeStatus.COMMITTED)
         if not rows:
@@ -287,8 +288,9 @@ class _Recorder:
             if key is not None and (key in accepted or existing.get(key) is EnvelopeStatus.COMMITTED):
                 outcomes.append(_DUPLICATE)
                 continue
-            is_known = item.id in known or item.id in rows
-            rows[item.id] = HeldRow(item)
+            earlier = rows.get(item.id)
+            is_known = item.id in known or earlier is not None
+            rows[item.id] = HeldRow(item if earlier is None else replace(item, arrival=earlier.item.arrival))
             if key is not None and item.link is not None:
                 if key not in existing:
                     links[key] = item.link
@@ -342,7 +344,7 @@ def _run_ends(batch: Batch) -> list[RunEnd]:
     in_chain = [(envelope.link, envelope.arrival) for envelope in batch.envelopes]
     in_chain += [(item.link, item.arrival) for item in batch.held if item.link is not None and item.receiptable]
     for link, arrival in in_chain:
-        if arrival.route is Route.RELAY and arrival.carrier is not None:
+        if arrival.route is not Route.VPN and arrival.carrier is not None:
             brought.setdefault(arrival.carrier, []).append(link)
     ends: dict[Key, RunEnd] = {}
     for links in brought.values():

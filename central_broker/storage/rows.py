@@ -32,6 +32,7 @@ def envelope_parameters(row: Placed, batch: int) -> tuple[object, ...]:
         arrival.carrier,
         arrival.received_at,
         batch,
+        arrival.hops,
     )
 
 
@@ -91,6 +92,7 @@ def held_parameters(row: HeldRow, batch: int) -> tuple[object, ...]:
         item.arrival.received_at,
         batch,
         item.data,
+        item.arrival.hops,
     )
 
 

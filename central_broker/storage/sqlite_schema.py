@@ -80,6 +80,14 @@ CREATE TABLE medium (
 """
 
 
+# NULL where nobody said: rows of before, and carriers of an earlier release.
+_HOPS: Final = """
+ALTER TABLE envelope ADD COLUMN hops INTEGER;
+ALTER TABLE held ADD COLUMN hops INTEGER;
+ALTER TABLE device ADD COLUMN last_hops INTEGER;
+"""
+
+
 @MIGRATIONS(name="0001_first")
 def _first(database: Database) -> None:
     _run(_FIRST, database)
@@ -95,6 +103,11 @@ def _media(database: Database) -> None:
     _run(_MEDIA, database)
 
 
+@MIGRATIONS(name="0004_hops")
+def _hops(database: Database) -> None:
+    _run(_HOPS, database)
+
+
 def _run(script: str, database: Database) -> None:
     # Statement by statement: executescript() would commit the transaction that the migration is part of.
     for statement in script.split(";\n"):
@@ -104,4 +117,4 @@ def _run(script: str, database: Database) -> None:
 
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
-    return frozenset({"0001_first", "0002_run_ends", "0003_media"})
+    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops"})

@@ -77,7 +77,8 @@ class SqliteStatements:
             existing.update(((origin, envelope_id), EnvelopeStatus(status)) for origin, envelope_id, status in found)
         batch = self.batch
         self._connection.executemany(
-            "INSERT INTO envelope VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO envelope (origin, id, epoch, sequence, previous_id, status, route, carrier, received_at,"
+            " batch, hops) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [envelope_parameters(row, batch) for row in rows if (row.link.origin, row.link.id) not in existing],
         )
         return existing
@@ -136,7 +137,7 @@ class SqliteStatements:
     def upsert_held(self, rows: Sequence[HeldRow]) -> None:
         self._connection.executemany(
             "INSERT INTO held (id, reason, detail, origin, epoch, sequence, envelope_id, receiptable, whole,"
-            " carrier, route, received_at, batch, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " carrier, route, received_at, batch, data, hops) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, detail = excluded.detail,"
             " receiptable = excluded.receiptable",
             [held_parameters(row, self.batch) for row in rows],
@@ -202,13 +203,14 @@ class SqliteStatements:
 
     def see_devices(self, seen: Mapping[bytes, Arrival]) -> None:
         self._connection.executemany(
-            "UPDATE device SET last_seen_at = ?, last_route = ?, last_carrier = ? WHERE device = ?"
+            "UPDATE device SET last_seen_at = ?, last_route = ?, last_carrier = ?, last_hops = ? WHERE device = ?"
             " AND (last_seen_at IS NULL OR abs(last_seen_at - ?) > ? OR last_route IS NOT ? OR last_carrier IS NOT ?)",
             [
                 (
                     arrival.received_at,
                     arrival.route.value,
                     arrival.carrier,
+                    arrival.hops,
                     device,
                     arrival.received_at,
                     LAST_SEEN_GRAIN_MICROSECONDS,

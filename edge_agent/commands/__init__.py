@@ -31,6 +31,7 @@ _COMMANDS = {
     "status": "status",
     "queue": "queue",
     "media": "media",
+    "mesh": "mesh",
     "notify": "notify",
     "doctor": "doctor",
     "enrol": "enrol",

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from edge_agent.commands.context import json_option
-from edge_agent.commands.examination import connection, device, media, signs, storage
+from edge_agent.commands.examination import connection, device, media, mesh, signs, storage
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict, read_configuration
 from edge_agent.configuration import Configuration
 from edge_agent.control import STATUS
@@ -34,6 +34,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("vpn", connection.check_vpn),
     ("broker", connection.check_broker),
     ("receipts", storage.check_receipts),
+    ("mesh", mesh.check_mesh),
     ("media", media.check_media),
     ("media", signs.check_signs),
 )
@@ -47,9 +48,9 @@ _STYLES: Final = {Verdict.OK: "green", Verdict.NOTE: "", Verdict.WARNING: "yello
 def command(context: click.Context, as_json: bool) -> None:
     """Look at everything that can be wrong, and say what to do about it.
 
-    Configuration, keys and certificate, clock, disk, queue, drop folder, daemon, VPN, broker, receipts, USB media and
-    versions. Nothing is changed. Best run as root: others see less. With the daemon stopped it looks deeper: it reads
-    the whole queue and connects to the broker by itself.
+    Configuration, keys and certificate, clock, disk, queue, drop folder, daemon, VPN, broker, receipts, mesh, USB
+    media and versions. Nothing is changed. Best run as root: others see less. With the daemon stopped it looks deeper:
+    it reads the whole queue and connects to the broker by itself.
 
     \b
     Each finding has a verdict:

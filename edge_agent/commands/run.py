@@ -29,9 +29,9 @@ def command(context: click.Context) -> None:
     from edge_agent import app
     from edge_agent.engine.store import StoreFault
     from edge_agent.journal_sentences import SENTENCES
-    from edge_agent.mqtt.bound_client import TlsMaterialError
     from edge_agent.provisioning import ProvisioningError
     from edge_agent.queue.store import QueueBusy
+    from edge_agent.tls import TlsMaterialError
     from operations.journal import configure_logging, get_logger
 
     configure_logging("edge-agent", style=configuration.log.style, level=configuration.log.level, sentences=SENTENCES)

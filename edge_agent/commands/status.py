@@ -16,6 +16,10 @@ from operations.console import fail, print_json, print_line, print_table
 
 EXIT_ALARM: Final = 3
 _WATCH_INTERVAL_SECONDS: Final = 2
+_HANDOVERS_SHOWN_MAX: Final = 5
+_NEIGHBOURS_NAMED_MAX: Final = 3
+_DEVICE_DIGITS: Final = 8
+"""Enough of a device's name to find it in the journal."""
 _WORDS: Final = {
     "waiting": "waiting to be sent",
     "sent": "sent, receipt awaited",
@@ -66,7 +70,7 @@ def _document(configuration: Configuration) -> dict[str, Any]:
 
 def _without_daemon(configuration: Configuration) -> dict[str, Any]:
     from edge_agent import provisioning
-    from edge_agent.control import status_document
+    from edge_agent.status_document import status_document
 
     try:
         device = provisioning.load(configuration.device.provisioning_directory).identity.device
@@ -105,6 +109,8 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
     print_line(f"last receipt: {moment(document['last_receipt_at'])}", stream)
     for visit in document["media"]:
         print_line(f"medium {visit['number'] or visit['node']}: {visit['sentence']}", stream)
+    for line in _near(document):
+        print_line(line, stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
 
@@ -120,6 +126,43 @@ def _way(link: dict[str, Any] | None) -> list[str]:
     if link["last_problem"]:
         lines.append(f"since {moment(link['problem_since'])}: {link['last_problem']}")
     return lines
+
+
+def _near(document: dict[str, Any]) -> list[str]:
+    """Return how it stands with neighbours, and where own envelopes are besides."""
+    # A daemon of an earlier release, which still runs after an update, tells neither.
+    mesh, handovers = document.get("mesh"), document.get("handovers", [])
+    lines = [] if mesh is None else [mesh_sentence(mesh)]
+    for one in handovers[:_HANDOVERS_SHOWN_MAX]:
+        who = carrier_name(one["name"], one["carrier"], one["role"])
+        lines.append(f"handed over to {who}: {one['envelopes']} envelopes, last {moment(one['last_at'])}")
+    if len(handovers) > _HANDOVERS_SHOWN_MAX:
+        more = len(handovers) - _HANDOVERS_SHOWN_MAX
+        lines.append(f"handed over to {more} more: edge-agent mesh status")
+    return lines
+
+
+def mesh_sentence(mesh: dict[str, Any]) -> str:
+    """Return how it stands with neighbours, in one sentence."""
+    near = len(mesh["neighbours"])
+    if near:
+        named = ", ".join(
+            carrier_name(one["name"], one["device"]) for one in mesh["neighbours"][:_NEIGHBOURS_NAMED_MAX]
+        )
+        more = f" and {near - _NEIGHBOURS_NAMED_MAX} more" if near > _NEIGHBOURS_NAMED_MAX else ""
+        return f"mesh: {near} {'neighbour' if near == 1 else 'neighbours'} connected: {named}{more}"
+    if not mesh["awake"]:
+        return f"mesh: no neighbour is looked for: {mesh['asleep_because']}"
+    if not mesh["interfaces"]:
+        return "mesh: this device is on no local network, where neighbours could be"
+    return f"mesh: no neighbour is connected; looked for on {', '.join(mesh['interfaces'])}"
+
+
+def carrier_name(name: str | None, device: str, role: str | None = None) -> str:
+    """Return a device or medium as people and the journal know it."""
+    if name is None:
+        return device
+    return f"medium {name}" if role == "medium" else f"{name} ({device[:_DEVICE_DIGITS]}…)"
 
 
 def moment(microseconds: int | None) -> str:

@@ -5,7 +5,7 @@ Not responsible for answering (the sessions) nor for where bytes came from (the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edge_agent.engine.chain import begin_epoch
@@ -23,6 +23,7 @@ from sync_protocol.head import parse_head
 from sync_protocol.keys import VerifyingKey
 from sync_protocol.receipt import read_receipt
 from sync_protocol.statement import parse_statement
+from sync_protocol.way import NO_WAY, Leg, read_way
 
 _SEQUENCE_LIMIT = 1 << 63
 """SQLite's integers end here; a chain does not come near."""
@@ -34,6 +35,20 @@ class Arrived:
 
     effects: list[Effect] = field(default_factory=list)
     news: list[Frame] = field(default_factory=list)
+    declined: tuple[bytes, ...] = ()
+    """Ids of the envelopes that there was no room for."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a bundle comes from: who brought it, over what kind of link, and how many copies are to be made of each
+    envelope (id) in it. Without `takes_over`, others' envelopes are left where they are.
+    """
+
+    carrier: bytes
+    takes_over: bool
+    leg: Leg = Leg.NONE
+    copies_of: Callable[[bytes], int] = lambda _: 0
 
 
 class _Verifiers:
@@ -62,17 +77,18 @@ class Arrivals:
         self._beliefs = beliefs
         self._settings = settings
 
-    def take(
-        self, frames: Sequence[Frame], carrier: bytes, transaction: StoreTransaction, now: int, *, takes_over: bool
-    ) -> Arrived:
-        """Take what is genuine and new; tell what was refused, and why. Without `takes_over`, others' envelopes are
-        left where they are.
-        """
+    def take(self, frames: Sequence[Frame], source: Source, transaction: StoreTransaction, now: int) -> Arrived:
+        """Take what is genuine and new; tell what was refused, and why."""
         arrived = Arrived()
-        bytes_max = self._settings.foreign_bytes_max
-        custody = Custody(transaction, carrier=carrier, bytes_max=bytes_max, now=now) if takes_over else None
+        custody = None
+        if source.takes_over:
+            bytes_max = self._settings.foreign_bytes_max
+            custody = Custody(transaction, carrier=source.carrier, bytes_max=bytes_max, now=now)
+            custody.way, custody.copies_of = NO_WAY.further(source.leg), source.copies_of
         verifiers = _Verifiers(transaction)
         for frame in frames:
+            new = False
+            effects: list[Effect] = []
             try:
                 if frame.type is FrameType.STATEMENT:
                     verifiers.forget()
@@ -80,15 +96,21 @@ class Arrivals:
                     if new and custody is not None:
                         custody.forget(parse_statement(frame.payload).subject)
                 elif frame.type is FrameType.HEAD:
-                    effects, new = [], self._take_head(frame.payload, verifiers, transaction)
+                    new = self._take_head(frame.payload, verifiers, transaction)
+                elif frame.type is FrameType.WAY:
+                    if custody is not None:
+                        custody.way = NO_WAY.further(source.leg)  # of what follows a way that cannot be read
+                        custody.way = read_way(frame.payload).further(source.leg)
                 else:
-                    effects, new = self._take_envelope(frame.payload, custody, verifiers, transaction, now), False
+                    effects = self._take_envelope(frame.payload, custody, verifiers, transaction, now)
             except ProtocolError as error:
                 fields = {"frame": frame.type.name.lower(), "reason": error.fault.value, "detail": error.detail}
-                effects, new = [Notice("arrival_refused", {**fields, "carrier": carrier}, Level.WARNING)], False
+                effects, new = [Notice("arrival_refused", {**fields, "carrier": source.carrier}, Level.WARNING)], False
             arrived.effects.extend(effects)
             if new:
                 arrived.news.append(frame)
+        if custody is not None:
+            arrived.declined = tuple(custody.declined)
         return arrived
 
     def take_statement(self, data: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:

@@ -45,9 +45,15 @@ def begin_epoch(transaction: StoreTransaction, *, after: int, reason: str, now: 
 
 
 def submit(
-    submission: Submission, transaction: StoreTransaction, identity: DeviceIdentity, beliefs: Beliefs, now: int
+    submission: Submission,
+    transaction: StoreTransaction,
+    identity: DeviceIdentity,
+    beliefs: Beliefs,
+    now: int,
+    *,
+    copies: int,
 ) -> list[Effect]:
-    """Seal one questionnaire as the next links of the chain, or say why not."""
+    """Seal one questionnaire as the next links of the chain, or say why not; so many copies are to be made of them."""
     before = transaction.accepted_before(submission.key)
     if before is not None:
         repeated = Accepted(
@@ -75,7 +81,7 @@ def submit(
             sequence=sequence,
             previous_id=previous_id,
         )
-        transaction.add_envelope(envelope, own=True, carrier=None, now=now)
+        transaction.add_envelope(envelope, own=True, carrier=None, now=now, copies=copies)
         previous_id, size = envelope.id, size + len(envelope.data)
     accepted = Accepted(submission.request, position.epoch, position.sequence + 1, sequence, repeated=False)
     transaction.remember_submission(submission.key, accepted, now)

@@ -17,7 +17,7 @@ comes to it ends a span there |
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from edge_agent.engine.effects import Effect, Level, Notice
@@ -26,6 +26,7 @@ from sync_protocol import statement
 from sync_protocol.envelope import Envelope, parse_envelope
 from sync_protocol.receipt import Receipt, Span, SpanStatus, read_receipt
 from sync_protocol.statement import parse_statement
+from sync_protocol.way import NO_WAY
 
 
 class Custody:
@@ -38,11 +39,19 @@ class Custody:
         self._now = now
         self._receipts: dict[bytes, Receipt | None] = {}
         self._bytes: int | None = None
+        self._bytes_of: dict[bytes, int] = {}
+        self.declined: list[bytes] = []
+        """Ids of the envelopes that there was no room for."""
+        self.way = NO_WAY
+        """How those that are taken next have come here."""
+        self.copies_of: Callable[[bytes], int] = lambda _: 0
+        """How many copies are to be made of an envelope (id) that this carrier brings."""
 
     def forget(self, origin: bytes) -> None:
         """Read anew what a receipt of this origin may have changed."""
         self._receipts.pop(origin, None)
         self._bytes = None
+        self._bytes_of.clear()
 
     def take(self, envelope: Envelope) -> list[Effect]:
         """Take over a verified envelope of another, unless the center will have it for good or there is no room."""
@@ -56,20 +65,42 @@ class Custody:
         judged = _Judged()
         judged.follow(receipt, span, (envelope.sequence - 1, envelope.previous_id), self._transaction)
         self._bytes = None
+        self._bytes_of.clear()
         return _end(envelope.origin, judged.backed, self._transaction)
 
     def _keep(self, envelope: Envelope, *, rests_since: int | None) -> list[Effect]:
-        if self._bytes is None:
-            self._bytes = self._transaction.foreign_bytes()
-        if self._bytes + len(envelope.data) > self._bytes_max:
+        copies = self.copies_of(envelope.id)
+        if not self._has_room(envelope):
+            if self._transaction.standing_of(envelope.id) is not EnvelopeStanding.UNKNOWN:
+                return []
+            self.declined.append(envelope.id)
             fields = {"origin": envelope.origin, "carrier": self._carrier}
             return [Notice("custody_declined", fields, Level.WARNING)]
         if not self._transaction.add_envelope(
-            envelope, own=False, carrier=self._carrier, now=self._now, rests_since=rests_since
+            envelope,
+            own=False,
+            carrier=self._carrier,
+            now=self._now,
+            rests_since=rests_since,
+            copies=copies,
+            way=self.way,
         ):
             return []
-        self._bytes += len(envelope.data)
+        self._count(envelope)
         return [Notice("custody_taken", {"origin": envelope.origin, "sequence": envelope.sequence}, Level.DEBUG)]
+
+    def _has_room(self, envelope: Envelope) -> bool:
+        """Tell whether there is room, and its origin has not more than what is left for all others (decision 22)."""
+        if self._bytes is None:
+            self._bytes = self._transaction.foreign_bytes()
+        if envelope.origin not in self._bytes_of:
+            self._bytes_of[envelope.origin] = self._transaction.foreign_bytes(envelope.origin)
+        free = self._bytes_max - self._bytes - len(envelope.data)
+        return free >= self._bytes_of[envelope.origin]
+
+    def _count(self, envelope: Envelope) -> None:
+        self._bytes = (self._bytes or 0) + len(envelope.data)
+        self._bytes_of[envelope.origin] += len(envelope.data)
 
     def _vouching(self, envelope: Envelope) -> tuple[Receipt | None, Span | None]:
         if envelope.origin not in self._receipts:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sync_protocol.mesh import Exchanged
+
 
 @dataclass(frozen=True)
 class Send:
@@ -22,6 +24,21 @@ class Follow:
 
     link_key: str
     origins: frozenset[bytes]
+
+
+@dataclass(frozen=True)
+class Say:
+    """Tell a neighbour's engine what this device knows, has, or wants (SPEC.md §9)."""
+
+    link_key: str
+    message: Exchanged
+
+
+@dataclass(frozen=True)
+class Declined:
+    """There is no room for these envelopes (ids) of the bundle that has just arrived."""
+
+    ids: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -72,4 +89,4 @@ class Notice:
     level: Level = Level.INFO
 
 
-Effect = Send | Follow | Accepted | Refused | Wake | Notice
+Effect = Send | Follow | Say | Declined | Accepted | Refused | Wake | Notice

@@ -10,29 +10,33 @@ from collections.abc import Sequence
 from itertools import count
 
 from edge_agent.engine import chain
-from edge_agent.engine.arrival import Arrivals
-from edge_agent.engine.effects import Effect, Level, Notice, Wake
+from edge_agent.engine.arrival import Arrivals, Source
+from edge_agent.engine.contact import note_contact
+from edge_agent.engine.effects import Declined, Effect, Level, Notice, Wake
 from edge_agent.engine.events import (
     BundleArrived,
     Event,
     LinkDown,
     LinkUp,
+    Said,
     Settled,
     Started,
     StatementLearnt,
     Submitted,
     TimePassed,
 )
+from edge_agent.engine.exchange import Company
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
-from edge_agent.engine.links import Link
+from edge_agent.engine.links import Link, LinkShape
 from edge_agent.engine.pacing import Randomness
+from edge_agent.engine.policies import POLICIES
 from edge_agent.engine.receipts import LAST_RECEIPT_AT, SIGNED_TIME
-from edge_agent.engine.sessions import POLICIES, OutboundSession, Session
+from edge_agent.engine.sessions import OutboundSession, Session
 from edge_agent.engine.settings import EngineSettings
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol.bundle import Frame, FrameType, read_bundle
 from sync_protocol.errors import ProtocolError
-from sync_protocol.identity import Role
+from sync_protocol.identity import CENTER, Role
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
 
 
@@ -42,11 +46,12 @@ class Engine:
     def __init__(self, identity: DeviceIdentity, settings: EngineSettings, randomness: Randomness) -> None:
         self._identity = identity
         self._settings = settings
-        self._randomness = randomness
         self._beliefs = Beliefs(identity)
         self._arrivals = Arrivals(identity, self._beliefs, settings)
         self._sessions: dict[str, Session] = {}
+        self._randomness = randomness
         self._tokens = count(1)
+        self._company = Company(identity, self._beliefs, settings, self._has_way)
         self._silent = self._silent_before = False
         self._beliefs_lost = False
 
@@ -64,7 +69,9 @@ class Engine:
                 effects = [
                     effect
                     for submission in submissions
-                    for effect in chain.submit(submission, transaction, self._identity, self._beliefs, now)
+                    for effect in chain.submit(
+                        submission, transaction, self._identity, self._beliefs, now, copies=self._settings.copies
+                    )
                 ]
                 return [*effects, Wake(now)]
             case LinkUp(link):
@@ -74,15 +81,14 @@ class Engine:
                 effects = [] if session is None else session.stopped(transaction, now)
             case BundleArrived(link_key, data):
                 effects = self._bundle_arrived(link_key, data, transaction, now)
-            case Settled(link_key, token, taken):
-                settled = self._sessions.get(link_key)
-                effects = (
-                    [] if settled is None else settled.settled(token, taken=taken, transaction=transaction, now=now)
-                )
+            case Settled():
+                effects = self._settled(event, transaction, now)
+            case Said(link_key, message):
+                asked = self._sessions.get(link_key)
+                effects = [] if asked is None else asked.said(message, transaction, now)
             case StatementLearnt(data):
-                frames = (Frame(FrameType.STATEMENT, data),)
-                device = self._identity.device
-                arrived = self._arrivals.take(frames, device, transaction, now, takes_over=False)
+                source = Source(self._identity.device, takes_over=False)
+                arrived = self._arrivals.take((Frame(FrameType.STATEMENT, data),), source, transaction, now)
                 effects = arrived.effects + self._pass_on(arrived.news, None, transaction, now)
             case TimePassed():
                 effects = self._proceed(transaction, now)
@@ -97,6 +103,7 @@ class Engine:
         self._beliefs_lost = True
         if links:
             self._sessions.clear()
+            self._company.promises.clear()
 
     def _start(self, event: Started, transaction: StoreTransaction, now: int) -> list[Effect]:
         effects = chain.open_chain(transaction, event.mirror, now)
@@ -111,18 +118,26 @@ class Engine:
         return effects
 
     def _link_up(self, link: Link, transaction: StoreTransaction, now: int) -> list[Effect]:
-        session = OutboundSession(
-            link,
-            policy=POLICIES[link.shape],
-            identity=self._identity,
-            beliefs=self._beliefs,
-            settings=self._settings,
-            randomness=self._randomness,
-            tokens=self._tokens,
-        )
+        session = OutboundSession(link, POLICIES[link.shape], self._company, self._randomness, self._tokens)
         self._sessions[link.key] = session
         transaction.end_rests(now, longest=self._settings.custody_wait)
-        return session.started(transaction, now)
+        renewed = transaction.renew_copies(self._settings.copies, now, after=self._settings.respray_wait)
+        fields = {"envelopes": renewed, "reason": "no receipt has come for long"}
+        effects: list[Effect] = [Notice("copies_renewed", fields, Level.DEBUG)] if renewed else []
+        return effects + session.started(transaction, now)
+
+    def _settled(self, event: Settled, transaction: StoreTransaction, now: int) -> list[Effect]:
+        session = self._sessions.get(event.link_key)
+        if session is None:
+            return []
+        if event.taken and _leads_to_center(session.link):
+            note_contact(transaction, now)
+        return session.settled(
+            event.token, taken=event.taken, declined=event.declined, transaction=transaction, now=now
+        )
+
+    def _has_way(self) -> bool:
+        return any(_leads_to_center(session.link) for session in self._sessions.values())
 
     def _bundle_arrived(self, link_key: str, data: bytes, transaction: StoreTransaction, now: int) -> list[Effect]:
         session = self._sessions.get(link_key)
@@ -133,9 +148,19 @@ class Engine:
             contents = read_bundle(data, MEDIUM_BUNDLE_BYTES_MAX)
         except ProtocolError as error:
             return [Notice("arrival_refused", {"reason": error.fault.value, "carrier": carrier}, Level.WARNING)]
-        takes_over = POLICIES[session.link.shape].tablets_take_over or self._beliefs.role is Role.COLLECTION_POINT
-        arrived = self._arrivals.take(contents.frames, carrier, transaction, now, takes_over=takes_over)
+        if _leads_to_center(session.link):
+            note_contact(transaction, now)
+        policy = POLICIES[session.link.shape]
+        source = Source(
+            carrier,
+            takes_over=policy.tablets_take_over or self._beliefs.role is Role.COLLECTION_POINT,
+            leg=policy.leg,
+            copies_of=lambda envelope_id: self._company.expected.take(envelope_id, link_key),
+        )
+        arrived = self._arrivals.take(contents.frames, source, transaction, now)
         effects = arrived.effects
+        if arrived.declined:
+            effects.append(Declined(arrived.declined))
         if not contents.intact:
             lost = sum(skipped.length for skipped in contents.skipped)
             fields = {"carrier": carrier, "bytes": lost, "frames": len(contents.frames)}
@@ -172,6 +197,11 @@ class Engine:
             if wake is not None:
                 times.append(wake)
         return max(now, min(times))
+
+
+def _leads_to_center(link: Link) -> bool:
+    """Tell whether the center itself is at the far end. That a neighbour has a way to it is only what it says."""
+    return link.shape is LinkShape.MAILBOX and link.far_end == CENTER
 
 
 def receipt_silence(transaction: StoreTransaction, now: int) -> int | None:

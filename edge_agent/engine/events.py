@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge_agent.engine.links import Link
 from sync_protocol.content import Questionnaire
+from sync_protocol.mesh import Exchanged
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,23 @@ class BundleArrived:
 
 @dataclass(frozen=True)
 class Settled:
-    """The far end answered a bundle: it took it over (PUBACK, handover, verified on the medium), or it did not."""
+    """The far end answered a bundle: it took it over (PUBACK, handover, verified on the medium), or it did not.
+
+    `declined` are the ids of envelopes in it that the far end had no room for.
+    """
 
     link_key: str
     token: int
     taken: bool
+    declined: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Said:
+    """A neighbour's engine says what it knows, has, or wants (SPEC.md §9)."""
+
+    link_key: str
+    message: Exchanged
 
 
 @dataclass(frozen=True)
@@ -86,4 +99,4 @@ class TimePassed:
     """The time asked for by a `Wake` has come, or something may have become due."""
 
 
-Event = Started | Submitted | LinkUp | LinkDown | BundleArrived | Settled | StatementLearnt | TimePassed
+Event = Started | Submitted | LinkUp | LinkDown | BundleArrived | Settled | Said | StatementLearnt | TimePassed

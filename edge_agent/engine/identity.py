@@ -57,8 +57,7 @@ class Beliefs:
         keys = [parse_statement(data) for data in transaction.statements(statement.RECIPIENT_KEY)]
         newest = max(keys, key=lambda key: key.serial, default=None)
         self._recipient = None if newest is None else read_recipient_key(newest)
-        own = transaction.statement(statement.DEVICE_CERTIFICATE, self._device)
-        self._role = Role.TABLET if own is None else read_device_certificate(parse_statement(own)).role
+        self._role = role_of(self._device, transaction)
 
     def check(self, source: Statement) -> None:
         """Raise ProtocolError unless the statement is genuine and reads well where its kind is known here."""
@@ -79,3 +78,9 @@ def origin_certificate(transaction: StoreTransaction, origin: bytes) -> DeviceCe
     if data is None:
         raise ProtocolError(Fault.UNTRUSTED_SIGNER, f"no certificate of device {origin.hex()} is known")
     return read_device_certificate(parse_statement(data))
+
+
+def role_of(device: bytes, transaction: StoreTransaction) -> Role:
+    """Return what a device is certified as; a tablet when no certificate of it is known."""
+    data = transaction.statement(statement.DEVICE_CERTIFICATE, device)
+    return Role.TABLET if data is None else read_device_certificate(parse_statement(data)).role

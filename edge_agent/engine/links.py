@@ -31,7 +31,8 @@ class Link:
     `key` names it within the process and is never used again. `far_end` is the 16-byte name of the device or medium
     there, or CENTER. `remembered` is False when the far end has forgotten what it took over before (a broker's lost
     session). `holds` are the ids of the envelopes that were found there, intact, whoever left them; None when nobody
-    has looked.
+    has looked. `contact_age` is since when a neighbour has not heard the center itself (microseconds), None when never;
+    `collects` is whether it says that it is a collection point.
     """
 
     key: str
@@ -42,6 +43,8 @@ class Link:
     bundle_bytes_max: int
     remembered: bool = True
     holds: frozenset[bytes] | None = None
+    contact_age: int | None = None
+    collects: bool = False
 
 
 def center_mailbox(key: str, *, bundles_in_flight_max: int, bundle_bytes_max: int, remembered: bool) -> Link:

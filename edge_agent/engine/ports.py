@@ -9,6 +9,7 @@ from edge_agent.engine.effects import Accepted, Refused
 from edge_agent.engine.links import Link
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol.content import Questionnaire
+from sync_protocol.mesh import Exchanged
 
 Answer = TypeVar("Answer")
 
@@ -22,6 +23,10 @@ class Outlet(Protocol):
 
     def follow(self, origins: frozenset[bytes]) -> None:
         """Ask for the receipts of these origins instead of those asked for before."""
+        ...
+
+    def say(self, message: Exchanged) -> None:
+        """Tell the far end's engine something; only a link between two engines is asked to."""
         ...
 
     def close(self) -> None:
@@ -40,12 +45,19 @@ class LinkHost(Protocol):
         """A link is gone; its outlet is not used again."""
         ...
 
-    async def bundle_arrived(self, link_key: str, data: bytes) -> None:
-        """Hand over bytes that came in; returns when they are recorded, so that a slow store slows its links down."""
+    async def bundle_arrived(self, link_key: str, data: bytes) -> tuple[bytes, ...]:
+        """Hand over bytes that came in; returns when they are recorded, so that a slow store slows its links down.
+
+        Returns the ids of the envelopes in it that there is no room for.
+        """
         ...
 
-    def settled(self, link_key: str, token: int, *, taken: bool) -> None:
-        """Tell what became of a bundle."""
+    async def said(self, link_key: str, message: Exchanged) -> None:
+        """Hand over what the far end's engine says; returns when it is handled."""
+        ...
+
+    def settled(self, link_key: str, token: int, *, taken: bool, declined: tuple[bytes, ...] = ()) -> None:
+        """Tell what became of a bundle, and for which envelopes (ids) in it the far end had no room."""
         ...
 
     async def caught_up(self) -> None:

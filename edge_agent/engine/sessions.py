@@ -7,7 +7,9 @@ the link goes down.
 |---|---|
 | started | makes due what a session before left unanswered, or all if the far end forgot us, or all that it was
 found not to hold; asks for receipts
-(mailbox), or lets all statements wait to be left (dead drop, duplex); states the heads; fills its window |
+(mailbox), lets all statements wait to be left (dead drop), or compares what both know (duplex); states the heads;
+fills its window |
+| said (duplex) | answers; lets what the far end lacks wait to be left; sends the envelopes that it wants |
 | settled, taken | lets those envelopes rest for the receipt wait, or for the custody wait where taking is keeping;
 sizes the next bundle; fills its window |
 | settled, not taken | lets everything that was in it rest for the refusal wait |
@@ -15,6 +17,8 @@ sizes the next bundle; fills its window |
 enrolled, to be put up (mailbox of a collection point) |
 | arrived, submitted, time passed | fills its window with what has become due, and with what waits |
 | stopped | makes what was not settled due at once |
+
+In a duplex link envelopes are offered before they are sent (offers.py), to whom routing.py says.
 
 Carriers may never have met. So statements leave first, keys before what they signed, and every bundle brings the
 certificates of the envelopes and own heads in it: whoever reads it needs no other bundle.
@@ -30,20 +34,25 @@ from typing import Final, Protocol
 
 from edge_agent.engine.chain import receipt_serial, state_heads
 from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
-from edge_agent.engine.identity import Beliefs, DeviceIdentity
-from edge_agent.engine.links import Link, LinkShape
+from edge_agent.engine.exchange import Company, Exchange
+from edge_agent.engine.links import Link
 from edge_agent.engine.news import STATEMENT_KINDS, PendingNews
 from edge_agent.engine.pacing import Pacing, Randomness
-from edge_agent.engine.settings import EngineSettings
+from edge_agent.engine.policies import Policy
 from edge_agent.engine.store import StoredEnvelope, StoreTransaction
 from sync_protocol import statement
 from sync_protocol.bundle import BUNDLE_OVERHEAD_BYTES, Frame, FrameType, frame_bytes, write_bundle
 from sync_protocol.identity import Role
 from sync_protocol.limits import DELEGATED_SERIAL_MAX
+from sync_protocol.mesh import (
+    Exchanged,
+)
 from sync_protocol.statement import parse_statement
+from sync_protocol.way import NO_WAY, write_way
 
 _BYTES_BESIDE_ENVELOPES_MAX: Final = 48 * 1024
 """Heads and statements of one bundle; the largest envelope still fits beside them."""
+_WAY_BYTES: Final = frame_bytes(len(write_way(NO_WAY)))
 _CERTIFICATE_BYTES_MAX: Final = 300
 """A device certificate with the longest name, as a frame."""
 
@@ -56,7 +65,11 @@ class Session(Protocol):
 
     def started(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
 
-    def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]: ...
+    def settled(
+        self, token: int, *, taken: bool, declined: Sequence[bytes], transaction: StoreTransaction, now: int
+    ) -> list[Effect]: ...
+
+    def said(self, message: Exchanged, transaction: StoreTransaction, now: int) -> list[Effect]: ...
 
     def told(self, news: Sequence[Frame]) -> None: ...
 
@@ -68,53 +81,9 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What sets the shapes apart."""
-
-    asks_for_receipts: bool
-    """The far end is asked for the receipts of certain origins; otherwise it gives what it has."""
-    leaves_statements: bool
-    """Statements, and others' heads as they come, are for whoever is there; bundles vouch for what is in them."""
-    taking_is_keeping: bool
-    """What was taken is on the far end's disk, so there is little reason to say it again to the same one."""
-    registers_media: bool
-    """The far end keeps the register of media, and hears of those that collection points have enrolled."""
-    tablets_take_over: bool
-    """Others' envelopes that come in are taken over by everybody; otherwise by collection points only."""
-
-
-POLICIES: Mapping[LinkShape, Policy] = {
-    # The center knows its own statements, and a broker's word is no custody.
-    LinkShape.MAILBOX: Policy(
-        asks_for_receipts=True,
-        leaves_statements=False,
-        taking_is_keeping=False,
-        registers_media=True,
-        tablets_take_over=True,
-    ),
-    # Whoever finds the medium may be from another district, so it carries what everybody should know.
-    # A medium passes through many tablets, and a collection point is where it goes.
-    LinkShape.DEAD_DROP: Policy(
-        asks_for_receipts=False,
-        leaves_statements=True,
-        taking_is_keeping=True,
-        registers_media=False,
-        tablets_take_over=False,
-    ),
-    # The other end runs a session of its own: what it has for us comes as bundles that arrive.
-    LinkShape.DUPLEX: Policy(
-        asks_for_receipts=False,
-        leaves_statements=True,
-        taking_is_keeping=True,
-        registers_media=False,
-        tablets_take_over=True,
-    ),
-}
-
-
-@dataclass(frozen=True)
 class _InFlight:
-    numbers: tuple[int, ...]
+    envelopes: Mapping[int, bytes]
+    """Their numbers, and ids."""
     attempts: int
     sent_at: int
     full: bool
@@ -126,23 +95,16 @@ class OutboundSession:
     """Puts bundles up and waits for no answer but that they were taken; what comes in is `Arrivals`' business."""
 
     def __init__(
-        self,
-        link: Link,
-        *,
-        policy: Policy,
-        identity: DeviceIdentity,
-        beliefs: Beliefs,
-        settings: EngineSettings,
-        randomness: Randomness,
-        tokens: count[int],
+        self, link: Link, policy: Policy, company: Company, randomness: Randomness, tokens: count[int]
     ) -> None:
         self._link = link
         self._policy = policy
-        self._identity = identity
-        self._beliefs = beliefs
-        self._settings = settings
+        self._identity = company.identity
+        self._beliefs = company.beliefs
+        self._settings = company.settings
         self._tokens = tokens
-        self._pacing = Pacing(settings, randomness, link.bundle_bytes_max)
+        self._pacing = Pacing(company.settings, randomness, link.bundle_bytes_max)
+        self._exchange = Exchange(link, company) if policy.compares else None
         spoken_for = BUNDLE_OVERHEAD_BYTES + (_CERTIFICATE_BYTES_MAX if policy.leaves_statements else 0)
         self._beside_bytes_max = min(_BYTES_BESIDE_ENVELOPES_MAX, link.bundle_bytes_max) - spoken_for
         self._in_flight: dict[int, _InFlight] = {}
@@ -169,15 +131,33 @@ class OutboundSession:
             again = transaction.forget_dispatches(self._link.far_end)
             if again:
                 effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
+        if self._exchange is not None:
+            # Until the far end has said what it lacks, it is taken to know our heads.
+            self._stated, self._stated_at = _positions(transaction), now
+            self._stated_serial = receipt_serial(transaction, self._identity)
+            return [*effects, self._exchange.begin(transaction)]
         if self._policy.leaves_statements:
             for kind in STATEMENT_KINDS:
                 self._news.add(Frame(FrameType.STATEMENT, data) for data in transaction.statements(kind))
         return effects + self.proceed(transaction, now)
 
-    def settled(self, token: int, *, taken: bool, transaction: StoreTransaction, now: int) -> list[Effect]:
+    def said(self, message: Exchanged, transaction: StoreTransaction, now: int) -> list[Effect]:
+        if self._exchange is None:
+            return []
+        wait = self._pacing.taken_wait(1, keeping=True)
+        heard = self._exchange.heard(message, transaction, now, custody_wait=wait)
+        self._news.add(heard.lacking)
+        if heard.lacks_own_heads:
+            self._stated = frozenset()
+        return heard.effects + self.proceed(transaction, now)
+
+    def settled(
+        self, token: int, *, taken: bool, declined: Sequence[bytes], transaction: StoreTransaction, now: int
+    ) -> list[Effect]:
         flight = self._in_flight.pop(token, None)
         if flight is None:
             return []
+        numbers = [number for number, one in flight.envelopes.items() if one not in declined]
         if taken:
             self._pacing.taken(sent_at=flight.sent_at, full=flight.full, now=now)
             wait = self._pacing.taken_wait(flight.attempts, keeping=self._policy.taking_is_keeping)
@@ -187,10 +167,14 @@ class OutboundSession:
             # Own heads may have been in it; they are stated anew.
             self._stated = frozenset()
             self._pacing.refused(now)
-        transaction.note_answered(self._link.far_end, flight.numbers, now=now, next_at=now + wait)
-        fields = {"envelopes": len(flight.numbers), "attempts": flight.attempts, "link": self._link.key}
+        kept = taken and self._policy.taking_is_keeping
+        transaction.note_answered(self._link.far_end, numbers, now=now, next_at=now + wait, kept=kept)
+        if self._exchange is not None and taken:
+            refused = [number for number, one in flight.envelopes.items() if one in declined]
+            self._exchange.taken(numbers, refused, transaction, now)
+        fields = {"envelopes": len(numbers), "attempts": flight.attempts, "link": self._link.key}
         # Heads and statements alone are no news to an operator.
-        quiet = Level.INFO if flight.numbers else Level.DEBUG
+        quiet = Level.INFO if flight.envelopes else Level.DEBUG
         notice = Notice("sent", fields, quiet) if taken else Notice("send_refused", fields, Level.WARNING)
         return [notice, *(self.proceed(transaction, now) if taken else [])]
 
@@ -212,15 +196,19 @@ class OutboundSession:
             if again and not with_heads:
                 # What is sent again was lost, and a head may have been lost with it: the next bundle has them.
                 self._stated = frozenset()
-            frames = vouchers + beside + [Frame(FrameType.ENVELOPE, envelope.data) for envelope in envelopes]
+            frames = vouchers + beside + _with_ways(envelopes)
             if not frames:
                 break
             effects.append(self._send(frames, others, envelopes, transaction, now))
+        if self._exchange is not None and not self._pacing.resting(now):
+            effects += self._exchange.offer(transaction, now)
         return effects
 
     def stopped(self, transaction: StoreTransaction, now: int) -> list[Effect]:
-        numbers = [number for flight in self._in_flight.values() for number in flight.numbers]
+        numbers = [number for flight in self._in_flight.values() for number in flight.envelopes]
         self._in_flight.clear()
+        if self._exchange is not None:
+            numbers += self._exchange.stopped()
         transaction.note_answered(self._link.far_end, numbers, now=now, next_at=now)
         return []
 
@@ -234,10 +222,10 @@ class OutboundSession:
             times = [rested_at]
         elif rested_at is not None and (self._news or not self._stated):
             times.append(rested_at)
-        due_at = transaction.next_due_at(self._link.far_end)
-        if due_at is not None:
-            times.append(due_at)
-        return min(times)
+        # What is due to a neighbour now is on offer, or not for it: only what becomes due later is worth waking for.
+        due_at = transaction.next_due_at(self._link.far_end, after=0 if self._exchange is None else now)
+        news_until = None if self._exchange is None else self._exchange.wakes_at(transaction, now)
+        return min([*times, *(time for time in (due_at, news_until) if time is not None)])
 
     def _send(
         self,
@@ -247,15 +235,22 @@ class OutboundSession:
         transaction: StoreTransaction,
         now: int,
     ) -> Send:
-        numbers = tuple(envelope.number for envelope in envelopes)
+        numbers = {envelope.number: envelope.id for envelope in envelopes}
         attempts = max((envelope.attempts for envelope in envelopes), default=0) + 1
         token = next(self._tokens)
         data = write_bundle(frames)
         full = len(data) * 2 >= self._pacing.bundle_bytes
         self._in_flight[token] = _InFlight(numbers, attempts, now, full, others)
         # Should the process die, the start makes attempts under way due again; so this time never comes to count.
+        if self._exchange is not None and envelopes:
+            self._exchange.sent([envelope.number for envelope in envelopes])
         transaction.note_sent(self._link.far_end, numbers, now=now, next_at=now + self._settings.receipt_wait_max)
         return Send(self._link.key, token, data)
+
+    def _due(self, transaction: StoreTransaction, now: int, *, bytes_max: int) -> Sequence[StoredEnvelope]:
+        if self._exchange is None:
+            return transaction.due(self._link.far_end, now, bytes_max=bytes_max)
+        return self._exchange.due(transaction, bytes_max=bytes_max)
 
     def _frames_beside(self, transaction: StoreTransaction, now: int) -> tuple[list[Frame], list[Frame]]:
         """Return statements and heads for the next bundle, and which of them to keep in case that it is refused.
@@ -286,13 +281,13 @@ class OutboundSession:
             return vouchers, chosen
         bundle_bytes = self._pacing.bundle_bytes
         origin: bytes | None = None
-        for envelope in transaction.due(self._link.far_end, now, bytes_max=bundle_bytes - size):
+        for envelope in self._due(transaction, now, bytes_max=bundle_bytes - size):
             # One after the other is of the same origin, most often.
             more = (
                 [] if envelope.origin == origin else self._certificates(envelope.origin, transaction, beside + vouchers)
             )
             origin = envelope.origin
-            size += frame_bytes(len(envelope.data)) + _size(more)
+            size += frame_bytes(len(envelope.data)) + _size(more) + _WAY_BYTES
             # The first envelope comes whatever its size. If need be, it gets the next bundle for itself.
             if (chosen or beside) and size > (bundle_bytes if chosen else self._link.bundle_bytes_max):
                 break
@@ -310,7 +305,7 @@ class OutboundSession:
 
     def _state_heads(self, transaction: StoreTransaction, now: int) -> None:
         """Queue own heads when they have changed, and all heads at every interval unless the far end keeps them."""
-        positions = frozenset((position.epoch, position.sequence) for position in transaction.epochs())
+        positions = _positions(transaction)
         again = False
         if self._stated_at is None or not 0 <= now - self._stated_at < self._settings.head_interval:
             serial = receipt_serial(transaction, self._identity)
@@ -354,6 +349,23 @@ class OutboundSession:
                 room = self._beside_bytes_max - _size([frame])
             batches[-1].append(frame)
         return batches
+
+
+def _positions(transaction: StoreTransaction) -> frozenset[tuple[int, int]]:
+    """Return how far every epoch of the device reaches."""
+    return frozenset((position.epoch, position.sequence) for position in transaction.epochs())
+
+
+def _with_ways(envelopes: Iterable[StoredEnvelope]) -> list[Frame]:
+    """Return the envelopes as frames, each after the way that it has come, where that is not the one before's."""
+    frames: list[Frame] = []
+    way = NO_WAY
+    for envelope in envelopes:
+        if envelope.way != way:
+            way = envelope.way
+            frames.append(Frame(FrameType.WAY, write_way(way)))
+        frames.append(Frame(FrameType.ENVELOPE, envelope.data))
+    return frames
 
 
 def _is_delegated(frame: Frame) -> bool:

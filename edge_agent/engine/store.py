@@ -6,7 +6,7 @@ are microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -16,8 +16,10 @@ from edge_agent.engine.effects import Accepted
 from edge_agent.engine.events import ChainPosition
 from sync_protocol.envelope import Envelope
 from sync_protocol.head import Head
+from sync_protocol.mesh import Item
 from sync_protocol.receipt import SpanStatus
 from sync_protocol.statement import Statement
+from sync_protocol.way import NO_WAY, Way
 
 
 class StoreFault(Exception):
@@ -37,6 +39,27 @@ class StoredEnvelope:
     origin: bytes
     attempts: int
     data: bytes
+    way: Way = NO_WAY
+
+
+@dataclass(frozen=True)
+class OfferableEnvelope:
+    """What a neighbour is told of an envelope before it is sent; `copies` are those that are to be made of it."""
+
+    number: int
+    id: bytes
+    bytes: int
+    copies: int
+
+
+@dataclass(frozen=True)
+class Openings:
+    """What tells whether there may be more to offer than there was: the number of the newest envelope, and how often
+    older ones may have become due again other than by time.
+    """
+
+    newest_number: int
+    reopened: int
 
 
 @dataclass(frozen=True)
@@ -96,10 +119,18 @@ class StoreTransaction(Protocol):
 
     # Envelopes, own and others'.
     def add_envelope(
-        self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int, rests_since: int | None = None
+        self,
+        envelope: Envelope,
+        *,
+        own: bool,
+        carrier: bytes | None,
+        now: int,
+        rests_since: int | None = None,
+        copies: int = 0,
+        way: Way = NO_WAY,
     ) -> bool:
         """Store an envelope, at rest from the start if a time is given; False, and nothing changed, when its id is
-        there already.
+        there already. `copies` are to be made of it, and `way` is how it came.
         """
         ...
 
@@ -121,8 +152,8 @@ class StoreTransaction(Protocol):
         """Say whether envelopes of another origin are still kept."""
         ...
 
-    def foreign_bytes(self) -> int:
-        """Return how many bytes of others' envelopes are kept."""
+    def foreign_bytes(self, origin: bytes | None = None) -> int:
+        """Return how many bytes of others' envelopes are kept, of all or of one origin."""
         ...
 
     # What the center has.
@@ -187,6 +218,14 @@ class StoreTransaction(Protocol):
         """Return the newest heads of other origins."""
         ...
 
+    def head(self, origin: bytes, epoch: int) -> bytes | None:
+        """Return the newest head of another origin's epoch."""
+        ...
+
+    def known(self) -> Sequence[Item]:
+        """Return what statements and heads of others are kept, as neighbours compare it."""
+        ...
+
     def answer_heads(self, origin: bytes, epoch: int, sequence: int) -> None:
         """Note that an origin can purge up to a sequence: a head that reaches no further asks for nothing."""
         ...
@@ -202,8 +241,40 @@ class StoreTransaction(Protocol):
         """
         ...
 
-    def next_due_at(self, destination: bytes) -> int | None:
-        """Return when the first of the envelopes sent to a destination is due again; None when none is waiting."""
+    def next_due_at(self, destination: bytes, *, after: int = 0) -> int | None:
+        """Return when the first of the envelopes sent to a destination is due again, of those after a time; None when
+        none is waiting.
+        """
+        ...
+
+    def offerable(
+        self, destination: bytes, now: int, *, spray: bool, count_max: int, after: int = 0
+    ) -> Sequence[OfferableEnvelope]:
+        """Return what `due` would, without the bytes, of the envelopes after a number; for a spray only those of which
+        copies are to be made.
+        """
+        ...
+
+    def openings(self) -> Openings:
+        """Return what changes whenever there is more for `offerable` than time alone makes due."""
+        ...
+
+    def stored(self, numbers: Sequence[int], *, bytes_max: int) -> Sequence[StoredEnvelope]:
+        """Return those of these envelopes that are to be sent to anybody yet, in this order, as `due` does."""
+        ...
+
+    def give_copies(self, given: Mapping[int, int]) -> None:
+        """Take so many from the copies that are to be made of each envelope (by number)."""
+        ...
+
+    def renew_copies(self, copies: int, now: int, *, after: int) -> int:
+        """Let so many copies be made anew of own envelopes that were first given, or renewed, so long ago; return of
+        how many.
+        """
+        ...
+
+    def note_offered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
+        """Record that envelopes are offered; that is no attempt yet."""
         ...
 
     def note_sent(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
@@ -214,8 +285,12 @@ class StoreTransaction(Protocol):
         """Record that a destination was found to have these envelopes; ids that are not kept here are passed over."""
         ...
 
-    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
-        """Record that an attempt is over, and when the envelopes are due again unless a receipt comes before."""
+    def note_answered(
+        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, kept: bool = False
+    ) -> None:
+        """Record that an attempt is over, and when the envelopes are due again unless a receipt comes before. With
+        `kept`, they are on the destination's disk: a handover.
+        """
         ...
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:

@@ -21,38 +21,24 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import bound_socket
+from edge_agent.tls import TlsMaterial, load_material
 
 _SOCKET_FACTORY: Final = "_create_socket_connection"
 _NO_MATCHING_SUBSCRIBERS: Final = 0x10  # MQTT 5, 3.4.2.1: a success, strictly speaking
-_NO_CHECK_TIME: Final = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python's ssl does not name
 
 
 class UnsupportedLibraryError(Exception):
     """The installed paho-mqtt or aiomqtt works differently from what the binding relies on."""
 
 
-class TlsMaterialError(Exception):
-    """A certificate or key file cannot be used; the text names the file."""
-
-
 def broker_tls_context(ca_file: Path, certificate_file: Path, key_file: Path) -> ssl.SSLContext:
     """TLS 1.3 only, the broker proven by `ca_file`, this device by its certificate. Raises TlsMaterialError.
 
-    The broker's certificate must name the address that is connected to. Its dates are not looked at: a tablet's clock
-    may say 1970, and the broker is trusted with nothing (envelopes are sealed to the center, which signs receipts).
+    The broker's certificate must name the address that is connected to. Its dates are not looked at: the broker is
+    trusted with nothing (envelopes are sealed to the center, which signs receipts).
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise TlsMaterialError(f"{ca_file} cannot be used as the authority's certificate: {error}") from error
-    try:
-        context.load_cert_chain(certificate_file, key_file)
-    except (OSError, ssl.SSLError) as error:
-        problem = f"{certificate_file} and {key_file} cannot be used as this device's certificate and key: {error}"
-        raise TlsMaterialError(problem) from error
+    load_material(context, TlsMaterial(ca_file, certificate_file, key_file))
     return context
 
 

@@ -17,15 +17,16 @@ from typing import Final
 
 import aiomqtt
 
+from edge_agent.backoff import Backoff, failures_after
 from edge_agent.engine.links import Link, center_mailbox
 from edge_agent.engine.ports import LinkHost
-from edge_agent.mqtt.backoff import Backoff, failures_after
 from edge_agent.mqtt.bound_client import BoundClient
 from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import Permitted, Refused, VpnGuard, VpnVerdict
 from edge_agent.repetition import Repetitions
 from operations.journal import get_logger
 from sync_protocol import topics
+from sync_protocol.mesh import Exchanged
 
 log = get_logger()
 
@@ -275,6 +276,9 @@ class _MqttOutlet:
         added, dropped = origins - self._followed, self._followed - origins
         self._followed = origins
         self._spawn(self._subscribe(added, dropped))
+
+    def say(self, message: Exchanged) -> None:
+        """The center says what it has to say in statements."""
 
     def close(self) -> None:
         self._client.abandon()

@@ -20,7 +20,7 @@ from enum import Enum
 from types import TracebackType
 from typing import TypeAlias
 
-from edge_agent.mqtt.netlink import ChangeSocket, interface_at, route_to
+from edge_agent.netlink import ChangeSocket, interface_at, route_to
 
 
 class Refusal(Enum):

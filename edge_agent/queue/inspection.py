@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from sync_protocol.identity import CENTER
+from sync_protocol.errors import ProtocolError
+from sync_protocol.identity import CENTER, read_device_certificate
+from sync_protocol.medium import read_medium_certificate
 from sync_protocol.receipt import SpanStatus
+from sync_protocol.statement import DEVICE_CERTIFICATE, MEDIUM_CERTIFICATE, parse_statement
 
 Query = Callable[[str, Mapping[str, object]], Iterable[Mapping[str, Any]]]
 """Runs one statement with named parameters and yields its rows by column name."""
@@ -22,6 +25,9 @@ STATES: Final = ("waiting", "sent", "synchronised", "purged", "held")
 
 Another's is synchronised while it rests: the newest receipt lists it, and no backup has it yet.
 """
+
+ORIGINS_SHOWN_MAX: Final = 200
+"""A collection point may hold for thousands; people look at those with the most."""
 
 _STATE: Final = f"""
     CASE WHEN envelope.status = {int(SpanStatus.HELD)} THEN 'held'
@@ -94,6 +100,59 @@ def show_envelope(query: Query, sequence: int, epoch: int | None) -> list[dict[s
     where = "WHERE envelope.own = 1 AND envelope.sequence = :sequence AND (:epoch IS NULL OR envelope.epoch = :epoch)"
     parameters = {"center": CENTER, "sequence": sequence, "epoch": epoch}
     return [_readable(row) for row in query(f"{_LIST} {where} ORDER BY envelope.epoch", parameters)]
+
+
+def handovers(query: Query) -> list[dict[str, Any]]:
+    """Return who took own envelopes over that have no receipt yet: how many, and when it did so last; newest first."""
+    rows = query(
+        "SELECT lower(hex(destination)) AS carrier, count(*) AS envelopes, max(kept_at) AS last_at "
+        "FROM envelope JOIN dispatch ON dispatch.envelope = envelope.number "
+        "WHERE own = 1 AND status IS NULL AND data IS NOT NULL AND rests_since IS NULL "
+        "AND kept_at IS NOT NULL GROUP BY 1 ORDER BY 3 DESC LIMIT :rows",
+        {"rows": ORIGINS_SHOWN_MAX},
+    )
+    return with_carriers(query, [dict(row) for row in rows], "carrier")
+
+
+def custody(query: Query) -> dict[str, Any]:
+    """Return what is held for others: in all, and for those with the most."""
+    of_origins = list(
+        query(
+            "SELECT lower(hex(origin)) AS origin, count(*) AS envelopes, sum(bytes) AS bytes FROM envelope "
+            "WHERE own = 0 AND data IS NOT NULL GROUP BY origin ORDER BY 3 DESC",
+            {},
+        )
+    )
+    return {
+        "origins": len(of_origins),
+        "envelopes": sum(row["envelopes"] for row in of_origins),
+        "bytes": sum(row["bytes"] for row in of_origins),
+        "largest": with_carriers(query, [dict(row) for row in of_origins[:ORIGINS_SHOWN_MAX]], "origin"),
+    }
+
+
+def with_carriers(query: Query, rows: Iterable[Mapping[str, Any]], member: str) -> list[dict[str, Any]]:
+    """Add to each row what is certified of the device or medium that its member names (in hexadecimal): `name`, which
+    is a medium's number, and `role`, which is "medium" for one; None where no certificate is known.
+    """
+    return [{**row, **_certified(query, bytes.fromhex(row[member]))} for row in rows]
+
+
+def _certified(query: Query, subject: bytes) -> dict[str, str | None]:
+    statements = query(
+        "SELECT kind, data FROM statement WHERE kind IN (:device, :medium) AND subject = :subject ORDER BY kind",
+        {"device": DEVICE_CERTIFICATE, "medium": MEDIUM_CERTIFICATE, "subject": subject},
+    )
+    for row in statements:
+        try:
+            source = parse_statement(row["data"])
+            if row["kind"] == MEDIUM_CERTIFICATE:
+                return {"name": read_medium_certificate(source).number, "role": "medium"}
+            certificate = read_device_certificate(source)
+        except ProtocolError:  # from a later release; the others are still worth showing
+            continue
+        return {"name": certificate.name, "role": certificate.role.name.lower()}
+    return {"name": None, "role": None}
 
 
 def _readable(row: Mapping[str, Any]) -> dict[str, Any]:

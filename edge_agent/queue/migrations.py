@@ -109,6 +109,16 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         left_there BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- To how many more devices an envelope may be passed where nobody has a way to the center, and since when.
+    ALTER TABLE envelope ADD COLUMN copies INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE envelope ADD COLUMN copies_since INTEGER NOT NULL DEFAULT 0;
+    -- How another's came here: by what kind of link, over how many of them.
+    ALTER TABLE envelope ADD COLUMN leg INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE envelope ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;
+    -- When the destination said that the envelope is on its disk: a handover.
+    ALTER TABLE dispatch ADD COLUMN kept_at INTEGER;
+    """,
 )
 
 

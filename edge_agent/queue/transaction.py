@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from edge_agent.engine.effects import Accepted
 from edge_agent.engine.events import ChainPosition
-from edge_agent.engine.store import CarriedEnvelope, EnvelopeStanding, SequenceRange, StoredEnvelope, StoreFault
+from edge_agent.engine.store import (
+    CarriedEnvelope,
+    EnvelopeStanding,
+    OfferableEnvelope,
+    Openings,
+    SequenceRange,
+    StoredEnvelope,
+    StoreFault,
+)
 from sync_protocol.bundle import frame_bytes
 from sync_protocol.envelope import NO_ID, Envelope
 from sync_protocol.head import Head
 from sync_protocol.identity import CENTER
+from sync_protocol.mesh import HEAD_KIND, Item
 from sync_protocol.receipt import SpanStatus
 from sync_protocol.statement import Statement
+from sync_protocol.way import NO_WAY, Leg, Way
 
 # A record from the future means that the clock has gone back since it was made: then the record does not count.
 _DUE = (
@@ -30,6 +41,9 @@ _FOR_DESTINATION = (
     "(:destination = :center OR (envelope.origin <> :destination AND envelope.carrier IS NOT :destination))"
 )
 _PLACE = "origin = ? AND epoch = ? AND sequence BETWEEN ? AND ?"
+_STORED = "envelope.number, envelope.id, envelope.origin, envelope.leg, envelope.hops, envelope.data"
+Row = tuple[Any, ...]
+_REOPENED = "reopened"
 _DUE_ROWS_MAX = 2_048
 """More small envelopes than fit into one bundle, a file on a medium included."""
 
@@ -85,11 +99,20 @@ class QueueTransaction:
     # Envelopes, own and others'.
 
     def add_envelope(
-        self, envelope: Envelope, *, own: bool, carrier: bytes | None, now: int, rests_since: int | None = None
+        self,
+        envelope: Envelope,
+        *,
+        own: bool,
+        carrier: bytes | None,
+        now: int,
+        rests_since: int | None = None,
+        copies: int = 0,
+        way: Way = NO_WAY,
     ) -> bool:
         added = self._connection.execute(
-            "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, carrier, rests_since, data) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, carrier, rests_since, "
+            "copies, copies_since, leg, hops, data) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             (
                 envelope.id,
                 envelope.origin,
@@ -100,6 +123,10 @@ class QueueTransaction:
                 now,
                 carrier,
                 rests_since,
+                copies,
+                now,
+                int(way.leg),
+                way.hops,
                 envelope.data,
             ),
         )
@@ -130,8 +157,12 @@ class QueueTransaction:
         ).fetchone()
         return row is not None
 
-    def foreign_bytes(self) -> int:
-        row = self._connection.execute("SELECT sum(bytes) FROM envelope WHERE own = 0 AND data IS NOT NULL").fetchone()
+    def foreign_bytes(self, origin: bytes | None = None) -> int:
+        of_one = "" if origin is None else " AND origin = ?"
+        row = self._connection.execute(
+            f"SELECT sum(bytes) FROM envelope WHERE own = 0 AND data IS NOT NULL{of_one}",
+            () if origin is None else (origin,),
+        ).fetchone()
         return int(row[0] or 0)
 
     # What the center has.
@@ -154,7 +185,7 @@ class QueueTransaction:
             "AND status IS NOT NULL AND data IS NOT NULL",
             _place(place),
         )
-        return changed.rowcount
+        return self._reopened(changed.rowcount)
 
     def purged_count(self, place: SequenceRange) -> int:
         row = self._connection.execute(
@@ -183,7 +214,8 @@ class QueueTransaction:
         dropped = self._connection.executemany(
             "DELETE FROM envelope WHERE number = ? AND own = 0", [(number,) for number in numbers]
         )
-        return max(0, dropped.rowcount)
+        # The next envelope may get a number that was seen already.
+        return self._reopened(max(0, dropped.rowcount))
 
     def rest(self, numbers: Iterable[int], now: int) -> None:
         resting = [(number,) for number in numbers]
@@ -201,9 +233,10 @@ class QueueTransaction:
         return frozenset(number for (number,) in rows)
 
     def end_rest(self, numbers: Iterable[int]) -> None:
-        self._connection.executemany(
+        ended = self._connection.executemany(
             "UPDATE envelope SET rests_since = NULL WHERE number = ?", [(number,) for number in numbers]
         )
+        self._reopened(ended.rowcount)
 
     def end_rests(self, now: int, *, longest: int) -> None:
         first, last = self._connection.execute(
@@ -212,9 +245,10 @@ class QueueTransaction:
         ).fetchone()
         # Asked at every step, and nearly always for nothing.
         if first is not None and (first <= now - longest or last > now):
-            self._connection.execute(
+            ended = self._connection.execute(
                 "UPDATE envelope SET rests_since = NULL WHERE rests_since <= ? OR rests_since > ?", (now - longest, now)
             )
+            self._reopened(ended.rowcount)
 
     # Statements and heads.
 
@@ -249,6 +283,20 @@ class QueueTransaction:
     def heads(self) -> Sequence[bytes]:
         return [bytes(data) for (data,) in self._connection.execute("SELECT data FROM head ORDER BY origin, epoch")]
 
+    def head(self, origin: bytes, epoch: int) -> bytes | None:
+        row = self._connection.execute(
+            "SELECT data FROM head WHERE origin = ? AND epoch = ?", (origin, epoch)
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def known(self) -> Sequence[Item]:
+        rows = self._connection.execute(
+            "SELECT subject, kind, 0, serial, 0 FROM statement "
+            "UNION ALL SELECT origin, ?, epoch, sequence, receipt_serial FROM head",
+            (HEAD_KIND,),
+        )
+        return [Item(bytes(subject), kind, epoch, (first, second)) for subject, kind, epoch, first, second in rows]
+
     def answer_heads(self, origin: bytes, epoch: int, sequence: int) -> None:
         self._connection.execute(
             "UPDATE head SET answered = 1 WHERE origin = ? AND epoch = ? AND sequence <= ?", (origin, epoch, sequence)
@@ -262,25 +310,67 @@ class QueueTransaction:
 
     def due(self, destination: bytes, now: int, *, bytes_max: int) -> Sequence[StoredEnvelope]:
         rows = self._connection.execute(
-            "SELECT envelope.number, envelope.id, envelope.origin, coalesce(dispatch.attempts, 0), envelope.data "
+            f"SELECT {_STORED}, coalesce(dispatch.attempts, 0) "
             f"{_OPEN_WITH_DISPATCH} AND {_DUE} AND {_FOR_DESTINATION} "
             f"ORDER BY envelope.own DESC, envelope.number LIMIT {_DUE_ROWS_MAX}",
             {"destination": destination, "now": now, "center": CENTER},
         )
-        chosen: list[StoredEnvelope] = []
-        room = bytes_max
-        # The cursor is left early on purpose: rows that do not fit are never read.
-        for number, envelope_id, origin, attempts, data in rows:
-            room -= frame_bytes(len(data))
-            if chosen and room < 0:
-                break
-            chosen.append(StoredEnvelope(number, bytes(envelope_id), bytes(origin), attempts, bytes(data)))
-        rows.close()
-        return chosen
+        return _within(rows, bytes_max)
 
-    def next_due_at(self, destination: bytes) -> int | None:
+    def offerable(
+        self, destination: bytes, now: int, *, spray: bool, count_max: int, after: int = 0
+    ) -> Sequence[OfferableEnvelope]:
+        to_spray = "AND envelope.copies > 0" if spray else ""
+        # Said only when it is so: otherwise the index of open envelopes serves, which is in this order.
+        newer = "AND envelope.number > :after" if after else ""
+        rows = self._connection.execute(
+            "SELECT envelope.number, envelope.id, envelope.bytes, envelope.copies "
+            f"{_OPEN_WITH_DISPATCH} AND {_DUE} AND {_FOR_DESTINATION} {to_spray} {newer} "
+            "ORDER BY envelope.own DESC, envelope.number LIMIT :count_max",
+            {"destination": destination, "now": now, "center": CENTER, "count_max": count_max, "after": after},
+        )
+        return [OfferableEnvelope(number, bytes(one), size, copies) for number, one, size, copies in rows]
+
+    def openings(self) -> Openings:
+        row = self._connection.execute("SELECT max(number) FROM envelope").fetchone()
+        return Openings(int(row[0] or 0), self.number(_REOPENED) or 0)
+
+    def _reopened(self, count: int) -> int:
+        """Note that so many envelopes may be due again; return the number."""
+        if count > 0:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO remembered "
+                "SELECT :name, coalesce(max(value), 0) + 1 FROM remembered WHERE name = :name",
+                {"name": _REOPENED},
+            )
+        return count
+
+    def stored(self, numbers: Sequence[int], *, bytes_max: int) -> Sequence[StoredEnvelope]:
+        def found() -> Iterator[Row]:
+            for number in numbers:
+                yield from self._connection.execute(
+                    f"SELECT {_STORED}, 0 FROM envelope WHERE number = ? AND {_OPEN}", (number,)
+                )
+
+        return _within(found(), bytes_max)
+
+    def give_copies(self, given: Mapping[int, int]) -> None:
+        self._connection.executemany(
+            "UPDATE envelope SET copies = max(0, copies - ?) WHERE number = ?",
+            [(copies, number) for number, copies in given.items()],
+        )
+
+    def renew_copies(self, copies: int, now: int, *, after: int) -> int:
+        renewed = self._connection.execute(
+            f"UPDATE envelope SET copies = :copies, copies_since = :now WHERE {_OPEN} AND own = 1 "
+            "AND copies < :copies AND (copies_since <= :now - :after OR copies_since > :now)",
+            {"copies": copies, "now": now, "after": after},
+        )
+        return self._reopened(renewed.rowcount)
+
+    def next_due_at(self, destination: bytes, *, after: int = 0) -> int | None:
         row = self._connection.execute(
-            "SELECT min(next_at) FROM dispatch WHERE destination = ?", (destination,)
+            "SELECT min(next_at) FROM dispatch WHERE destination = ? AND next_at > ?", (destination, after)
         ).fetchone()
         return None if row[0] is None else int(row[0])
 
@@ -292,32 +382,45 @@ class QueueTransaction:
             [(number, destination, now, next_at) for number in numbers],
         )
 
-    def note_found(self, destination: bytes, ids: Iterable[bytes], *, now: int, next_at: int) -> None:
+    def note_offered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
         self._connection.executemany(
-            "INSERT INTO dispatch (envelope, destination, attempts, sent_at, next_at, answered_at) "
-            f"SELECT number, ?, 1, ?, ?, ? FROM envelope WHERE id = ? AND {_OPEN}",
-            [(destination, now, next_at, now, envelope_id) for envelope_id in ids],
+            "INSERT INTO dispatch (envelope, destination, attempts, sent_at, next_at) VALUES (?, ?, 0, ?, ?) "
+            "ON CONFLICT (envelope, destination) DO UPDATE SET sent_at = excluded.sent_at, "
+            "next_at = excluded.next_at, answered_at = NULL",
+            [(number, destination, now, next_at) for number in numbers],
         )
 
-    def note_answered(self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int) -> None:
+    def note_found(self, destination: bytes, ids: Iterable[bytes], *, now: int, next_at: int) -> None:
         self._connection.executemany(
-            "UPDATE dispatch SET answered_at = ?, next_at = ? WHERE envelope = ? AND destination = ?",
-            [(now, next_at, number, destination) for number in numbers],
+            "INSERT INTO dispatch (envelope, destination, attempts, sent_at, next_at, answered_at, kept_at) "
+            f"SELECT number, ?, 1, ?, ?, ?, ? FROM envelope WHERE id = ? AND {_OPEN}",
+            [(destination, now, next_at, now, now, envelope_id) for envelope_id in ids],
+        )
+
+    def note_answered(
+        self, destination: bytes, numbers: Iterable[int], *, now: int, next_at: int, kept: bool = False
+    ) -> None:
+        kept_at = now if kept else None
+        self._connection.executemany(
+            "UPDATE dispatch SET answered_at = ?, next_at = ?, kept_at = coalesce(?, kept_at) "
+            "WHERE envelope = ? AND destination = ?",
+            [(now, next_at, kept_at, number, destination) for number in numbers],
         )
 
     def forget_attempts(self, now: int, destination: bytes | None = None) -> None:
-        self._connection.execute(
+        forgotten = self._connection.execute(
             "UPDATE dispatch SET answered_at = :now, next_at = :now WHERE answered_at IS NULL "
             "AND (:destination IS NULL OR destination = :destination)",
             {"now": now, "destination": destination},
         )
+        self._reopened(forgotten.rowcount)
 
     def forget_dispatches(self, destination: bytes) -> int:
         forgotten = self._connection.execute(
             f"DELETE FROM dispatch WHERE destination = ? AND envelope IN (SELECT number FROM envelope WHERE {_OPEN})",
             (destination,),
         )
-        return forgotten.rowcount
+        return self._reopened(forgotten.rowcount)
 
     # What the device remembers of its own affairs.
 
@@ -342,6 +445,18 @@ class QueueTransaction:
             f"SELECT received_at FROM envelope WHERE {_OPEN} AND own = 1 ORDER BY own DESC, number LIMIT 1"
         ).fetchone()
         return None if row is None else int(row[0])
+
+
+def _within(rows: Iterator[Row], bytes_max: int) -> list[StoredEnvelope]:
+    """Return the first one, and those after it that fit; what does not fit is never read."""
+    chosen: list[StoredEnvelope] = []
+    for number, envelope_id, origin, leg, hops, data, attempts in rows:
+        bytes_max -= frame_bytes(len(data))
+        if chosen and bytes_max < 0:
+            break
+        way = Way(Leg(leg), hops) if hops else NO_WAY
+        chosen.append(StoredEnvelope(number, bytes(envelope_id), bytes(origin), attempts, bytes(data), way))
+    return chosen
 
 
 def _place(place: SequenceRange) -> tuple[bytes, int, int, int]:

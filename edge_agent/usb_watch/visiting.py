@@ -23,6 +23,7 @@ from edge_agent.usb_watch.mounting import Mounted, Mounting, MountRefusal, Mount
 from edge_agent.usb_watch.visit import perform, visit
 from edge_agent.usb_watch.volume import BundleFile, FaultKind, Listing, Volume, VolumeFault
 from operations.journal import get_logger
+from sync_protocol.mesh import Exchanged
 
 log = get_logger()
 
@@ -68,6 +69,9 @@ class VisitOutlet:
     def follow(self, origins: frozenset[bytes]) -> None:
         """A medium has the receipts that it has."""
 
+    def say(self, message: Exchanged) -> None:
+        """A medium hears nothing."""
+
     def close(self) -> None:
         self.is_closed = True
 
@@ -83,7 +87,7 @@ class Visiting:
         self._volume: Volume | None = None
         self._outlet = VisitOutlet()
         self._link_key: str | None = None
-        self._arriving: asyncio.Future[None] | None = None
+        self._arriving: asyncio.Future[tuple[bytes, ...]] | None = None
         self._following: dict[BundleFile, BundleFile] = {}
         self._ahead: tuple[BundleFile, asyncio.Future[bytes]] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medium")

@@ -4,7 +4,7 @@ A program brings its own table, its own kinds of values and its own dataclasses;
 """
 
 from operations.configuration.check import check_document
-from operations.configuration.kinds import CHOICE, OPTIONAL_PATH, PATH, TEXT, WHOLE_NUMBER
+from operations.configuration.kinds import CHOICE, OPTIONAL_PATH, PATH, TEXT, TRUE_OR_FALSE, WHOLE_NUMBER
 from operations.configuration.log import LOG_KEYS, LOG_PURPOSE, LogConfiguration
 from operations.configuration.mistakes import ConfigurationError, Mistake, Unfit
 from operations.configuration.reading import read_configuration_text
@@ -18,6 +18,7 @@ __all__ = [
     "OPTIONAL_PATH",
     "PATH",
     "TEXT",
+    "TRUE_OR_FALSE",
     "WHOLE_NUMBER",
     "AtMost",
     "ConfigurationError",

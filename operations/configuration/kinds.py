@@ -84,6 +84,18 @@ def _text(key: Key, value: object) -> str:
     return text
 
 
+def _true_or_false(key: Key, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else value
+    meant = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
+    likely = meant.get(str(word))
+    remedy = f"write {key.name} = true or {key.name} = false, without quotes"
+    if likely is not None:
+        raise Unfit(f"{shown(value)} is text, not true or false", f"write it without quotes:  {key.name} = {likely}")
+    raise Unfit(f"{shown(value)} is neither true nor false", remedy)
+
+
 def _path(key: Key, value: object) -> Path:
     text = check_string(key, value)
     if not text.startswith("/"):
@@ -106,6 +118,7 @@ def _choice(key: Key, value: object) -> str:
 WHOLE_NUMBER = Kind("a whole number", _whole_number)
 TEXT = Kind("text in quotes", _text)
 """Between the key's minimum and maximum of characters."""
+TRUE_OR_FALSE = Kind("true or false", _true_or_false)
 PATH = Kind("an absolute path in quotes", _path)
 OPTIONAL_PATH = Kind('an absolute path in quotes, or "" for none', _optional_path)
 CHOICE = Kind("one of the words below, in quotes", _choice)

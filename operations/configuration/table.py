@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
 
-Value: TypeAlias = int | str | tuple[str, ...]
-"""What a default may be; written in TOML as a number, a text, a list of texts."""
+Value: TypeAlias = int | bool | str | tuple[str, ...]
+"""What a default may be; written in TOML as a number, true or false, a text, a list of texts."""
 
 
 class Required(Enum):
@@ -103,6 +103,8 @@ class Table:
 
 def toml_value(value: Value) -> str:
     """The value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
     if isinstance(value, tuple):

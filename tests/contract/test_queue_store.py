@@ -23,8 +23,10 @@ from sync_protocol.content import Metadata, encode_content
 from sync_protocol.envelope import NO_ID, Envelope, seal_envelope
 from sync_protocol.head import sign_head
 from sync_protocol.identity import CENTER
+from sync_protocol.mesh import Item
 from sync_protocol.receipt import SpanStatus
 from sync_protocol.statement import sign_statement
+from sync_protocol.way import Leg, Way
 from tests.support.device import HOUR, NOW, Authority, Device
 
 AUTHORITY = Authority()
@@ -154,6 +156,44 @@ def test_only_own_committed_envelopes_up_to_the_watermark_are_purged(store: Queu
         assert transaction.unmark(place(1, 1)) == 0, "what is purged cannot be sent again"
         assert transaction.position().sequence == 4
         assert transaction.envelope_id(OWN.id, 1, 1) is not None
+
+
+REOPENING: list[Callable[[QueueTransaction], object]] = [
+    lambda t: t.add_envelope(envelope(9), own=True, carrier=None, now=NOW),
+    lambda t: t.unmark(place(1, 1)),
+    lambda t: t.end_rest([3]),
+    lambda t: t.end_rests(NOW + HOUR, longest=HOUR),
+    lambda t: t.forget_attempts(NOW, MEDIUM),
+    lambda t: t.forget_dispatches(MEDIUM),
+    lambda t: t.renew_copies(8, NOW, after=0),
+    lambda t: (t.drop_foreign([4]), t.add_envelope(envelope(9), own=True, carrier=None, now=NOW)),
+]
+_RENEWED = 6
+"""Only copies can be renewed of what is due already."""
+
+
+@pytest.mark.parametrize("position", range(len(REOPENING)))
+def test_the_openings_change_whenever_there_is_more_to_offer(store: QueueStore, position: int) -> None:
+    add(store, envelope(1), envelope(2), envelope(1, device=OTHER), envelope(2, device=OTHER))
+    with store.transaction() as transaction:
+        transaction.mark(place(1, 1), SpanStatus.COMMITTED, NOW)
+        transaction.rest([3], NOW)
+        transaction.note_offered(MEDIUM, [2, 4], now=NOW, next_at=NOW + HOUR)
+        if position == _RENEWED:
+            transaction.note_answered(MEDIUM, [2, 4], now=NOW, next_at=NOW)
+    spray = position == _RENEWED
+    with store.transaction() as transaction:
+        before = transaction.openings()
+        assert transaction.offerable(MEDIUM, NOW, spray=spray, count_max=9) == []
+        assert isinstance(transaction, QueueTransaction)
+        REOPENING[position](transaction)
+        offerable = transaction.offerable(MEDIUM, NOW, spray=spray, count_max=9)
+        openings = transaction.openings()
+        assert offerable, "otherwise this says nothing"
+        assert openings.reopened > before.reopened or all(one.number > before.newest_number for one in offerable)
+        if openings.reopened == before.reopened:
+            newer = transaction.offerable(MEDIUM, NOW, spray=spray, count_max=9, after=before.newest_number)
+            assert newer == offerable
 
 
 def test_foreign_envelopes_are_counted_and_dropped_by_number(store: QueueStore) -> None:
@@ -465,6 +505,114 @@ def test_a_program_that_ignores_the_lock_file_cannot_read_or_write_either(store:
     assert ended.returncode == 1 and "database is locked" in ended.stderr
 
 
+def offers(store: QueueStore, now: int = NOW, *, spray: bool = False) -> list[tuple[int, int]]:
+    with store.transaction() as transaction:
+        found = transaction.offerable(MEDIUM, now, spray=spray, count_max=100)
+    assert all(one.bytes > 1_000 and len(one.id) == 32 for one in found)
+    return [(one.number, one.copies) for one in found]
+
+
+def test_what_is_offered_is_under_way_until_it_is_answered_and_only_what_is_kept_is_a_handover(
+    store: QueueStore,
+) -> None:
+    add(store, *(envelope(number) for number in (1, 2, 3)))
+    assert [number for number, _ in offers(store)] == due(store, destination=MEDIUM) == [1, 2, 3]
+    with store.transaction() as transaction:
+        transaction.note_offered(MEDIUM, [1, 2], now=NOW, next_at=NOW + HOUR)
+    assert [number for number, _ in offers(store)] == [3]
+    with store.transaction() as transaction:
+        transaction.note_answered(MEDIUM, [1], now=NOW, next_at=NOW + 10, kept=True)
+        transaction.note_answered(MEDIUM, [2], now=NOW, next_at=NOW + 10)
+    assert [number for number, _ in offers(store, NOW + 10)] == [1, 2, 3]
+    with store.transaction() as transaction:
+        transaction.note_offered(MEDIUM, [1], now=NOW + 10, next_at=NOW + HOUR)
+        transaction.note_sent(MEDIUM, [2], now=NOW + 10, next_at=NOW + HOUR)
+        transaction.note_answered(MEDIUM, [1, 2], now=NOW + 11, next_at=NOW + HOUR)
+    rows = store.connection.execute("SELECT envelope, attempts, kept_at FROM dispatch ORDER BY 1").fetchall()
+    assert rows == [(1, 0, NOW), (2, 1, None)], "an offer is no attempt, and a handover is not forgotten"
+
+
+def test_only_what_has_copies_to_make_is_for_a_spray(store: QueueStore) -> None:
+    with store.transaction() as transaction:
+        for number, copies in ((1, 0), (2, 8), (3, 1)):
+            transaction.add_envelope(envelope(number), own=True, carrier=None, now=NOW, copies=copies)
+    assert offers(store) == [(1, 0), (2, 8), (3, 1)]
+    assert offers(store, spray=True) == [(2, 8), (3, 1)]
+    with store.transaction() as transaction:
+        transaction.give_copies({2: 4, 3: 5})
+    assert offers(store) == [(1, 0), (2, 4), (3, 0)]
+
+
+def test_copies_of_own_envelopes_without_a_receipt_are_renewed_after_their_time(store: QueueStore) -> None:
+    with store.transaction() as transaction:
+        for number, at in ((1, NOW), (2, NOW + HOUR), (3, NOW)):
+            transaction.add_envelope(envelope(number), own=True, carrier=None, now=at, copies=1)
+        other = envelope(1, device=OTHER)
+        transaction.add_envelope(other, own=False, carrier=MEDIUM, now=NOW, copies=1)
+        transaction.mark(SequenceRange(OWN.id, 1, 3, 3), SpanStatus.COMMITTED, NOW)
+        assert transaction.renew_copies(8, NOW + HOUR, after=HOUR) == 1
+    rows = "SELECT number, copies, copies_since FROM envelope ORDER BY number"
+    assert store.connection.execute(rows).fetchall() == [
+        (1, 8, NOW + HOUR),
+        (2, 1, NOW + HOUR),
+        (3, 1, NOW),
+        (4, 1, NOW),
+    ]
+    with store.transaction() as transaction:
+        assert transaction.renew_copies(8, NOW - HOUR, after=HOUR) == 1, "a time from the future does not count"
+        assert transaction.renew_copies(8, NOW + 9 * HOUR, after=HOUR) == 0, "what has all its copies keeps its time"
+
+
+def test_stored_envelopes_come_in_the_order_asked_for_and_only_while_they_are_open(store: QueueStore) -> None:
+    add(store, *(envelope(number) for number in (1, 2, 3)))
+    with store.transaction() as transaction:
+        transaction.mark(SequenceRange(OWN.id, 1, 2, 2), SpanStatus.COMMITTED, NOW)
+        assert [one.number for one in transaction.stored([3, 2, 1, 99], bytes_max=10**9)] == [3, 1]
+        assert [one.number for one in transaction.stored([3, 1], bytes_max=1)] == [3], "one at least"
+        assert transaction.stored([2], bytes_max=10**9) == []
+
+
+def test_how_an_envelope_came_is_kept_with_it(store: QueueStore) -> None:
+    one = envelope(1, device=OTHER)
+    with store.transaction() as transaction:
+        transaction.add_envelope(one, own=False, carrier=MEDIUM, now=NOW, way=Way(Leg.USB, 3))
+        (kept,) = transaction.due(CENTER, NOW, bytes_max=10**9)
+        assert kept.way == Way(Leg.USB, 3)
+
+
+def test_what_is_known_is_every_statement_and_head_by_its_newness(store: QueueStore) -> None:
+    statement = sign_statement(AUTHORITY.content, kind=40, subject=b"f" * 16, serial=7, body=b"form")
+    head = sign_head(
+        OTHER.signer, origin=OTHER.id, epoch=2, sequence=5, last_id=b"i" * 32, receipt_serial=3, stated_at=NOW
+    )
+    with store.transaction() as transaction:
+        transaction.put_statement(statement)
+        transaction.put_head(head)
+        assert set(transaction.known()) == {Item(b"f" * 16, 40, 0, (7, 0)), Item(OTHER.id, 0, 2, (5, 3))}
+        assert transaction.head(OTHER.id, 2) == head.data
+        assert transaction.head(OTHER.id, 1) is None
+
+
+def test_room_is_counted_in_all_and_for_one_origin(store: QueueStore) -> None:
+    third = Device(Path(), AUTHORITY, name="tablet-3")
+    add(store, envelope(1), envelope(1, device=OTHER), envelope(2, device=OTHER), envelope(1, device=third))
+    size = len(envelope(1).data)
+    with store.transaction() as transaction:
+        assert transaction.foreign_bytes() == 3 * size
+        assert transaction.foreign_bytes(OTHER.id) == 2 * size
+        assert transaction.foreign_bytes(OWN.id) == 0
+
+
+def test_the_next_time_that_something_is_due_can_be_asked_from_a_time_on(store: QueueStore) -> None:
+    add(store, envelope(1), envelope(2))
+    with store.transaction() as transaction:
+        transaction.note_sent(MEDIUM, [1], now=NOW, next_at=NOW + 10)
+        transaction.note_sent(MEDIUM, [2], now=NOW, next_at=NOW + 20)
+        assert transaction.next_due_at(MEDIUM) == NOW + 10
+        assert transaction.next_due_at(MEDIUM, after=NOW + 10) == NOW + 20
+        assert transaction.next_due_at(MEDIUM, after=NOW + 20) is None
+
+
 def test_a_closed_queue_can_be_opened_again(tmp_path: Path) -> None:
     for _ in range(3):
         QueueStore(tmp_path).close()
@@ -593,6 +741,7 @@ PLANS: list[tuple[str, Callable[[QueueTransaction], object]]] = [
     ("asking_origins", lambda t: t.asking_origins()),
     ("answer_heads", lambda t: t.answer_heads(OTHER.id, 1, 9)),
     ("forget_attempts", lambda t: t.forget_attempts(NOW)),
+    ("openings", lambda t: t.openings()),
     ("accepted_before", lambda t: t.accepted_before(b"k")),
 ]
 

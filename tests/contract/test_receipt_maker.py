@@ -24,12 +24,14 @@ from central_broker.storage.contract import (
     HeldItem,
     HeldReason,
     Route,
+    RouteCount,
     Storage,
     Want,
 )
 from sync_protocol.bundle import read_bundle
 from sync_protocol.receipt import SpanStatus, read_receipt
 from sync_protocol.statement import parse_statement
+from sync_protocol.way import Leg, Way
 from tests.support.center import Center, LinkChain, SealingDevice, body_of
 
 
@@ -77,18 +79,21 @@ def spans_of(storage: Storage, maker: ReceiptMaker, origin: bytes) -> list[tuple
     return [(span.first, span.last) for span in receipt.spans]
 
 
-def brought(by: bytes, *envelopes: AcceptedEnvelope) -> list[AcceptedEnvelope]:
-    return [replace(one, arrival=Arrival(by, Route.RELAY, 1)) for one in envelopes]
+def brought(by: bytes, *envelopes: AcceptedEnvelope, route: Route = Route.RELAY) -> list[AcceptedEnvelope]:
+    return [replace(one, arrival=Arrival(by, route, 1)) for one in envelopes]
 
 
-def test_a_receipt_ends_a_span_with_each_run_that_a_carrier_brought_whenever_that_was(storage: Storage) -> None:
+@pytest.mark.parametrize("route", [Route.MESH, Route.USB, Route.RELAY])
+def test_a_receipt_ends_a_span_with_each_run_that_a_carrier_brought_whenever_that_was(
+    storage: Storage, route: Route
+) -> None:
     chain, carrier, other = LinkChain("a"), b"c" * 16, b"o" * 16
     envelopes = [chain.accepted() for _ in range(8)]
     maker = ReceiptMaker(Center().receipt_signer)
-    storage.commit(Batch(brought(carrier, *envelopes[:3])), decode_whole, 10)
+    storage.commit(Batch(brought(carrier, *envelopes[:3], route=route)), decode_whole, 10)
     storage.commit(Batch(envelopes[3:]), decode_whole, 11)
     assert spans_of(storage, maker, chain.origin) == [(1, 3), (4, 8)]
-    again = brought(carrier, envelopes[6], envelopes[1]) + brought(other, envelopes[5])
+    again = brought(carrier, envelopes[6], envelopes[1], route=route) + brought(other, envelopes[5], route=route)
     assert storage.commit(Batch(again), decode_whole, 12).committed_at is None
     assert spans_of(storage, maker, chain.origin) == [(1, 2), (3, 3), (4, 6), (7, 7), (8, 8)]
 
@@ -179,6 +184,22 @@ def test_no_receipt_is_published_before_the_database_has_it(request: pytest.Fixt
         storage.close()
         ((published, recorded),) = link.seen
         assert recorded == published
+
+
+def test_a_retry_knows_how_the_held_envelope_came(storage: Storage) -> None:
+    center = Center()
+    device = SealingDevice("tablet", center)
+    [envelope] = device.seal(body_of(1))
+    way = Way(Leg.MESH, 2)
+    item = accept_envelope(envelope.data, carrier=b"l" * 16, received_at=5, directory=center.directory(), way=way)
+    assert isinstance(item, HeldItem)
+    storage.commit(Batch(held=[item]), decode_whole, 10)
+    storage.store_devices([center.certify(device)], 11)
+    assert retry_held(storage, center.directory([device]), [item.id], 20) == RetryResult(1, 0, 0)
+    record = storage.device(device.id)
+    assert record is not None
+    assert (record.last_route, record.last_carrier, record.last_hops) == (Route.MESH, b"l" * 16, 2)
+    assert storage.routes() == [RouteCount(Route.MESH, 1, 2.0)]
 
 
 def test_what_was_held_is_committed_once_its_origin_and_form_are_known(storage: Storage) -> None:

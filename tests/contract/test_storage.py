@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from central_broker.acceptance import decode_whole, hold
 from central_broker.storage import open_storage
 from central_broker.storage.contract import (
+    AcceptedEnvelope,
     Arrival,
     Batch,
     EnvelopeStatus,
@@ -23,6 +25,7 @@ from central_broker.storage.contract import (
     PartContent,
     QuestionnaireContent,
     Route,
+    RouteCount,
     Storage,
     StorageRefused,
     Unreadable,
@@ -384,6 +387,128 @@ def test_devices_keep_the_newest_certificate_and_their_last_sign_of_life(storage
     assert storage.device(b"n" * 16) is None
 
 
+def by(carrier: bytes, route: Route, hops: int | None, envelope: AcceptedEnvelope) -> AcceptedEnvelope:
+    return replace(envelope, arrival=Arrival(carrier, route, 7, hops))
+
+
+def arrivals(storage: Storage) -> list[tuple[int, str, bytes, int | None]]:
+    found = rows(storage, "SELECT sequence, route, carrier, hops FROM envelope ORDER BY sequence")
+    return [(sequence, route, bytes(carrier), hops) for sequence, route, carrier, hops in found]
+
+
+def test_route_carrier_and_hops_of_every_envelope_are_recorded_and_those_of_a_duplicate_are_not(
+    storage: Storage,
+) -> None:
+    chain, laptop, tablet = LinkChain("a"), b"l" * 16, b"t" * 16
+    own, mesh, usb, old = (chain.accepted() for _ in range(4))
+    batch = [
+        by(chain.origin, Route.VPN, 0, own),
+        by(tablet, Route.MESH, 2, mesh),
+        by(laptop, Route.USB, 255, usb),
+        by(laptop, Route.RELAY, None, old),
+    ]
+    storage.commit(Batch(batch), decode_whole, 10)
+    first = [
+        (1, "vpn", chain.origin, 0),
+        (2, "mesh", tablet, 2),
+        (3, "usb", laptop, 255),
+        (4, "relay", laptop, None),
+    ]
+    assert arrivals(storage) == first
+    again = [by(laptop, Route.USB, 1, own), by(chain.origin, Route.VPN, 0, mesh), by(tablet, Route.MESH, 3, old)]
+    result = storage.commit(Batch(again), decode_whole, 11)
+    assert [outcome.kind for outcome in result.envelopes] == [OutcomeKind.DUPLICATE] * 3
+    assert arrivals(storage) == first
+
+
+def test_of_one_envelope_by_two_routes_in_one_batch_one_arrival_is_recorded_whole(storage: Storage) -> None:
+    chain = LinkChain("a")
+    envelope = chain.accepted()
+    twice = [by(b"t" * 16, Route.MESH, 2, envelope), by(chain.origin, Route.VPN, 0, envelope)]
+    storage.commit(Batch(twice), decode_whole, 10)
+    assert arrivals(storage) == [(1, "mesh", b"t" * 16, 2)]
+    items = [
+        replace(held_of(LinkChain("b"), HeldReason.UNKNOWN_FORM), arrival=Arrival(b"c" * 16, route, 7, hops))
+        for route, hops in ((Route.USB, 3), (Route.MESH, 1))
+    ]
+    storage.commit(Batch(held=items), decode_whole, 11)
+    assert [(one.route, one.hops) for one in storage.held()] == [(Route.USB, 3)]
+    assert (1, "usb", b"c" * 16, 3) in arrivals(storage)
+
+
+def test_envelopes_are_counted_by_route_with_their_mean_hops(storage: Storage) -> None:
+    one, other, laptop = LinkChain("a"), LinkChain("b"), b"l" * 16
+    assert storage.routes() == []
+    storage.commit(
+        Batch(
+            [
+                by(laptop, Route.RELAY, None, one.accepted()),
+                by(laptop, Route.MESH, 1, one.accepted()),
+                by(laptop, Route.MESH, 2, one.accepted()),
+                by(one.origin, Route.VPN, 0, one.accepted()),
+                by(laptop, Route.MESH, 5, other.accepted()),
+            ],
+            [replace(held_of(other, HeldReason.UNKNOWN_FORM), arrival=Arrival(laptop, Route.USB, 7, 3))],
+        ),
+        decode_whole,
+        10,
+    )
+    assert storage.routes(one.origin) == [
+        RouteCount(Route.VPN, 1, 0.0),
+        RouteCount(Route.MESH, 2, 1.5),
+        RouteCount(Route.RELAY, 1, None),
+    ]
+    assert [(count.route, count.envelopes) for count in storage.routes()] == [
+        (Route.VPN, 1),
+        (Route.MESH, 3),
+        (Route.USB, 1),
+        (Route.RELAY, 1),
+    ]
+    assert storage.routes(b"n" * 16) == []
+
+
+def test_held_things_keep_the_route_carrier_and_hops_of_their_first_arrival(storage: Storage) -> None:
+    chain, laptop = LinkChain("a"), b"l" * 16
+    item = replace(held_of(chain, HeldReason.UNKNOWN_FORM), arrival=Arrival(laptop, Route.USB, 7, 3))
+    storage.commit(Batch(held=[item]), decode_whole, 10)
+    storage.commit(Batch(held=[replace(item, arrival=Arrival(b"t" * 16, Route.MESH, 8, 1))]), decode_whole, 11)
+    [record] = storage.held()
+    assert (record.route, record.carrier, record.hops, record.received_at) == (Route.USB, laptop, 3, 7)
+    assert storage.held_item(item.id) == (record, item.data)
+
+
+def test_the_last_sign_of_life_tells_route_carrier_and_hops(storage: Storage) -> None:
+    center = Center()
+    device = SealingDevice("tablet", center)
+    storage.store_devices([center.certify(device)], 1)
+    chain = LinkChain("a")
+    chain.origin = device.id
+    for number, (route, hops) in enumerate([(Route.USB, 2), (Route.RELAY, None), (Route.VPN, None)]):
+        carrier = device.id if route is Route.VPN else b"l" * 16
+        storage.commit(Batch([by(carrier, route, hops, chain.accepted())]), decode_whole, 10 + number)
+        record = storage.device(device.id)
+        assert record is not None
+        # By VPN there are none, whether a row says so or is of a time before hops were kept.
+        expected = 0 if route is Route.VPN else hops
+        assert (record.last_route, record.last_carrier, record.last_hops) == (route, carrier, expected)
+
+
+def test_database_of_the_release_before_learns_of_hops_and_keeps_what_it_knew(storage: Storage, url: str) -> None:
+    chain, laptop = LinkChain("a"), b"l" * 16
+    old = [by(chain.origin, Route.VPN, None, chain.accepted()), by(laptop, Route.RELAY, None, chain.accepted())]
+    storage.commit(Batch(old, [held_of(chain, HeldReason.UNKNOWN_FORM)]), decode_whole, 10)
+    take_back(storage, url, 3)
+    again = open_storage(url)
+    assert [one.hops for one in again.held()] == [0]
+    again.commit(Batch([by(laptop, Route.MESH, 4, chain.accepted())]), decode_whole, 11)
+    assert again.routes() == [
+        RouteCount(Route.VPN, 2, 0.0),
+        RouteCount(Route.MESH, 1, 4.0),
+        RouteCount(Route.RELAY, 1, None),
+    ]
+    again.close()
+
+
 def test_media_keep_the_newest_certificate_whichever_comes_first(storage: Storage) -> None:
     center = Center()
     version = storage.directory_version()
@@ -420,14 +545,25 @@ def test_media_survive_a_neighbour_that_the_database_refuses(storage: Storage) -
     assert [one.number for one in storage.media()] == ["0001"]
 
 
-def test_database_of_the_release_before_gets_the_register_of_media(storage: Storage, url: str) -> None:
+_LATER = {3: "0003_media", 4: "0004_hops"}
+
+
+def take_back(storage: Storage, url: str, schema: int) -> None:
+    """Make the database one that a release with this schema has left."""
+    with storage.writing() as statements:  # type: ignore[attr-defined]  # the migrations are taken back
+        for table, column in (("envelope", "hops"), ("held", "hops"), ("device", "last_hops")):
+            statements.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        if schema < 3:
+            statements.execute("DROP TABLE medium")
+        for name in (name for number, name in _LATER.items() if number > schema and url.startswith("sqlite")):
+            statements.execute("DELETE FROM _sqlite_migrations WHERE name = %s", (name,))
+        if not url.startswith("sqlite"):
+            statements.execute("UPDATE schema_version SET number = %s", (schema,))
+
+
+def test_database_of_an_early_release_gets_the_register_of_media(storage: Storage, url: str) -> None:
     storage.store_devices([Center().certify(SealingDevice("tablet", Center()))], 1)
-    with storage.writing() as statements:  # type: ignore[attr-defined]  # the migration is taken back
-        statements.execute("DROP TABLE medium")
-        if url.startswith("sqlite"):
-            statements.execute("DELETE FROM _sqlite_migrations WHERE name = '0003_media'")
-        else:
-            statements.execute("UPDATE schema_version SET number = 2")
+    take_back(storage, url, 2)
     again = open_storage(url)
     assert again.media() == []
     assert again.store_media([Center().certify_medium("0001")], 2) == 1

@@ -56,6 +56,19 @@ def test_media_are_measured_against_cp_of_the_same_files_with_the_signature_chec
     assert {row["aim"] for row in days if "memory" not in row["what"]} == {"< 2"}
 
 
+def test_neighbours_are_measured_against_a_plain_socket_and_where_it_is_installed_syncthing() -> None:
+    rows = run_bench("mesh")["rows"]["mesh"]
+    limited = [row for row in rows if row["aim"] == "ratio ≥ 0.5"]
+    assert len(limited) == 2 and all(row["figure"] > 0 and row["ratio"] > 0 for row in limited)
+    (peer,) = [row for row in rows if row["peer"].startswith("Syncthing")]
+    if shutil.which("syncthing") is not None:
+        assert peer["aim"] == "ratio ≥ 5" and peer["ratio"] > 0
+    (meeting,) = [row for row in rows if row["what"].startswith("a meeting without news")]
+    assert meeting["aim"] == "≤ 4096" and meeting["figure"] > 0
+    assert any(row["what"].startswith("memory with") and row["figure"] > 0 for row in rows)
+    assert any(row["what"].startswith("wakeups with") for row in rows)
+
+
 @pytest.mark.skipif(find_postgresql_programs() is None, reason="PostgreSQL is not installed")
 def test_the_center_is_measured_on_both_databases_against_floor_and_peer() -> None:
     rows = run_bench("center")["rows"]["center"]

@@ -14,8 +14,9 @@ import aiomqtt
 import paho.mqtt.client as paho
 import pytest
 
-from edge_agent.mqtt.bound_client import BoundClient, TlsMaterialError, UnsupportedLibraryError, broker_tls_context
+from edge_agent.mqtt.bound_client import BoundClient, UnsupportedLibraryError, broker_tls_context
 from edge_agent.mqtt.parted_sockets import PartedSockets
+from edge_agent.tls import TlsMaterialError
 from tests.support.certificates import Material, TestAuthority
 from tests.support.mosquitto import Mosquitto, why_no_mosquitto
 

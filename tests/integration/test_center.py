@@ -14,12 +14,13 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from central_broker.storage import open_storage
-from central_broker.storage.contract import EnvelopeStatus, Storage
-from sync_protocol.bundle import FrameType, read_bundle
+from central_broker.storage.contract import EnvelopeStatus, Route, RouteCount, Storage
+from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.identity import Trust
 from sync_protocol.receipt import Receipt, SpanStatus, read_receipt
 from sync_protocol.statement import KEY_CERTIFICATE, RECEIPT, parse_statement
 from sync_protocol.topics import receipts_topic, up_topic
+from sync_protocol.way import Leg, Way, write_way
 from tests.support.center import FORM, Center, SealingDevice, body_of
 from tests.support.center_process import events, start
 from tests.support.mosquitto import Mosquitto
@@ -224,6 +225,37 @@ def test_ruined_messages_are_salvaged_held_and_acknowledged(
     damaged = events(consumer, "bundle_damaged")
     assert [(one["payload_bytes"], one["oversized"]) for one in damaged if one["oversized"]] == [(300 * 1024, True)]
     assert len(damaged) == 5
+
+
+def test_route_carrier_and_hops_of_what_a_laptop_brings_reach_the_database(
+    storage: Storage, devices: list[SealingDevice], mosquitto: Mosquitto, run: Starter
+) -> None:
+    consumer = listening(run("consumer", "consumer-1"))
+    tablet, laptop = devices[:2]
+    envelopes = [Frame(FrameType.ENVELOPE, tablet.seal(body_of(number))[0].data) for number in range(5)]
+    mesh, usb = (Frame(FrameType.WAY, write_way(Way(leg, hops))) for leg, hops in ((Leg.MESH, 3), (Leg.USB, 2)))
+    odd = Frame(FrameType.WAY, b"\7\1\0\0")
+    own = Frame(FrameType.ENVELOPE, laptop.seal(body_of(9))[0].data)
+    of_others = [mesh, *envelopes[:2], usb, envelopes[2], odd, envelopes[3]]
+    with Edge(mosquitto.port) as edge:
+        edge.send(laptop.id, write_bundle([own, *of_others]))
+        wait_until(lambda: committed(storage) == 5, "the laptop's bundle is committed")
+        # The tablet finds a link and brings everything itself: what is here already keeps its route.
+        edge.send(tablet.id, write_bundle([usb, *envelopes]))
+        wait_until(lambda: committed(storage) == 6, "the tablet's is, too")
+    [laptop_counts, tablet_counts] = [storage.routes(one.id) for one in (laptop, tablet)]
+    assert laptop_counts == [RouteCount(Route.VPN, 1, 0.0)]
+    assert tablet_counts == [
+        RouteCount(Route.VPN, 1, 0.0),
+        RouteCount(Route.MESH, 2, 3.0),
+        RouteCount(Route.USB, 1, 2.0),
+        RouteCount(Route.RELAY, 1, None),
+    ]
+    assert [one["frames"] for one in events(consumer, "ignored")] == [{"way:bad_field": 1}]
+    assert storage.held() == []
+    record = storage.device(tablet.id)
+    assert record is not None
+    assert (record.last_route, record.last_carrier, record.last_hops) == (Route.VPN, tablet.id, 0)
 
 
 def test_a_consumer_outlives_its_broker(

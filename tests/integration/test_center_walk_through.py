@@ -25,6 +25,7 @@ from sync_protocol.receipt import Receipt, read_receipt
 from sync_protocol.records import Provisioning, decode_record
 from sync_protocol.statement import RECEIPT, parse_statement
 from sync_protocol.topics import STATEMENTS, receipts_topic, up_topic
+from sync_protocol.way import Leg, Way, write_way
 from tests.support.center_broker import TryingClient, strict_context
 from tests.support.center_commands import CenterCommands
 from tests.support.enrolling_device import EnrollingDevice
@@ -307,6 +308,48 @@ def test_a_center_on_postgresql_leaves_the_backup_to_the_site_and_records_it(
     assert [one["name"] for one in commands.json("devices", "list")] == ["tablet"]
     assert "backup wrap" in commands.refuse("backup", "run")
     commands.run("backup", "wrap", "--", "true")
+
+
+def test_operators_see_by_which_route_carrier_and_hops_a_tablets_data_came(installed: Installed) -> None:
+    commands = installed.commands
+    tablet, laptop = EnrollingDevice("tablet 17"), EnrollingDevice("laptop 3")
+    given = {device.device: installed.enrol(device) for device in (tablet, laptop)}
+    commands.run("broker")
+    head, first, second, third = read_bundle(_sealed_bundle(tablet, given[tablet.device], 3)).frames
+    mesh, usb = (Frame(FrameType.WAY, write_way(Way(leg, hops))) for leg, hops in ((Leg.MESH, 1), (Leg.USB, 2)))
+    client = TryingClient(
+        strict_context(*laptop.write_tls_files(installed.folder / "device", given[laptop.device])), laptop.device.hex()
+    )
+    commands.run("forms", "add", "household")
+    with installed.broker(), commands.service("consume"):
+        log = commands.folder / "consume.log"
+        wait_until(lambda: "connected to the broker" in log.read_text(), "the service is connected")
+        assert client.connect(installed.port) == "Success"
+        client.publish(up_topic(laptop.device), write_bundle([head, mesh, first, second, usb, third]))
+        wait_until(lambda: commands.json("completeness")["totals"]["envelopes_committed"] == 3, "all is committed")
+        client.publish(up_topic(laptop.device), write_bundle([usb, Frame(FrameType.ENVELOPE, b"noise")]))
+        wait_until(lambda: bool(commands.json("held", "list")["held"]), "the noise is held")
+        client.close()
+    carrier = laptop.device.hex()
+    shown = commands.json("completeness", "tablet 17")
+    assert [(one["route"], one["carrier"], one["hops"]) for one in shown["devices"]] == [("usb", carrier, 2)]
+    assert shown["routes"] == {"mesh": {"envelopes": 2, "hops_mean": 1.0}, "usb": {"envelopes": 1, "hops_mean": 2.0}}
+    said = commands.run("completeness", "tablet 17")
+    assert "usb, 2 hops" in said
+    assert "arrived of tablet 17: 2 by mesh (1.0 hops on average), 1 by usb (2.0 hops on average)" in said
+    listed = {one["name"]: one for one in commands.json("devices", "list")}
+    assert [(one["last_route"], one["last_carrier"], one["last_hops"]) for one in listed.values()] == [
+        (None, None, None),
+        ("usb", carrier, 2),
+    ]
+    said = commands.run("devices", "list")
+    [row] = [line for line in said.splitlines() if tablet.device.hex() in line]
+    assert "usb, 2 hops" in row
+    assert row.rstrip().endswith("laptop 3")
+    assert "last_hops" in commands.run("devices", "show", "tablet 17")
+    [noise] = commands.json("held", "list")["held"]
+    assert (noise["route"], noise["carrier"], noise["hops"]) == ("usb", carrier, 2)
+    assert "hops" in commands.run("held", "show", noise["id"])
 
 
 def test_what_is_held_for_its_form_is_shown_without_content_and_committed_on_retry(installed: Installed) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,8 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
             subject = subprocess.Popen(["setpriv", f"--reuid={user_id}", "--clear-groups", "sleep", "100"])
             subjects[name] = stack.enter_context(subject)
             stack.callback(subject.terminate)
+        # Until setpriv has done its work the subjects are still root.
+        wait_until(lambda: owners(subjects.values()) == list(_USER_IDS.values()), "subjects of their own")
 
         def answered(user: str, action: str, details: dict[str, str]) -> subprocess.CompletedProcess[str]:
             words = ["pkcheck", "--action-id", action, "--process", str(subjects[user].pid)]
@@ -89,6 +91,10 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
 
         wait_until(lambda: answered("somebody", _ACTION + "filesystem-mount", {}).returncode in (0, 1, 2), "polkitd")
         yield may
+
+
+def owners(processes: Iterable[subprocess.Popen[bytes]]) -> list[int]:
+    return [Path(f"/proc/{process.pid}").stat().st_uid for process in processes]
 
 
 @pytest.mark.root

@@ -16,6 +16,7 @@ from edge_agent.engine.store import StoreFull
 from edge_agent.queue.intake.intake import Intake, IntakeSettings
 from edge_agent.queue.intake.recognition import RawSubmission, Unacceptable
 from edge_agent.runner import Runner
+from sync_protocol.mesh import Exchanged
 from tests.support.device import Authority, Device, envelopes_in, key_of, questionnaire
 
 pytestmark = [
@@ -96,6 +97,9 @@ class Outlet:
 
     def follow(self, origins: frozenset[bytes]) -> None:
         """Nothing is followed here."""
+
+    def say(self, message: Exchanged) -> None:
+        """Nobody is there."""
 
     def close(self) -> None:
         self.closed = True

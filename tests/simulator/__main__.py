@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tests.simulator import planted
+from tests.simulator import district_page, district_study, planted
 from tests.simulator.measures import cuts, speed
 from tests.simulator.national import DAYS, REGIONS, TABLETS, Month, live_month
 from tests.simulator.report import robustness_report
@@ -103,6 +103,25 @@ def national_command(
     _record(record, result)
     for name, value in result.items():
         _console.print(f"{name}: {value:,.0f}", highlight=False)
+
+
+@main.command("districts")
+@click.option("--seeds", default=district_study.SEEDS, show_default=True, help="How many for each table.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default="one a core", help="How many processes.")
+@click.option("--record", type=click.Path(path_type=Path), help="Add to these figures, and play only what they lack.")
+@click.option("--write", type=click.Path(path_type=Path), help="Where to; without it the page is printed.")
+@click.option("--commit", default=None, help="What the figures were made with.  [the present commit]")
+def districts_command(seeds: int, jobs: int, record: Path | None, write: Path | None, commit: str | None) -> None:
+    """Play districts policy by policy, and make docs/mesh-delivery.md of it: the better part of an hour on one core."""
+    wanted = district_study.plays(seeds)
+    with Progress(*_COLUMNS, console=_console) as progress:
+        task = progress.add_task("districts", total=len(wanted))
+        found = district_study.play_all(wanted, jobs=jobs, record=record, done=lambda _figures: progress.advance(task))
+    page = district_page.page(found, commit or _commit())
+    if write is None:
+        click.echo(page)
+    else:
+        write.write_text(page)
 
 
 @main.command("cuts")

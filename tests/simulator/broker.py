@@ -15,6 +15,7 @@ from typing import Protocol
 from edge_agent.engine.links import center_mailbox
 from sync_protocol import topics
 from sync_protocol.limits import BUNDLE_BYTES_MAX
+from sync_protocol.mesh import Exchanged
 from tests.simulator.clockwork import DAY, HOUR, SECOND, Clockwork
 from tests.simulator.device import Device
 from tests.simulator.faults import Fault, Faults
@@ -171,6 +172,9 @@ class Connection:
         for origin in sorted(origins - self._followed):
             self.subscribe(topics.receipts_topic(origin))
         self._followed = origins
+
+    def say(self, message: Exchanged) -> None:
+        """A broker hears nothing."""
 
     def close(self) -> None:
         self.cut()

@@ -13,13 +13,14 @@ from itertools import count
 from random import Random
 from typing import Protocol, TypeVar
 
-from edge_agent.engine.effects import Accepted, Effect, Follow, Notice, Refused, Send, Wake
+from edge_agent.engine.effects import Accepted, Declined, Effect, Follow, Notice, Refused, Say, Send, Wake
 from edge_agent.engine.engine import Engine
 from edge_agent.engine.events import (
     BundleArrived,
     Event,
     LinkDown,
     LinkUp,
+    Said,
     Settled,
     Started,
     Submission,
@@ -34,6 +35,7 @@ from edge_agent.engine.store import StoreFault, StoreTransaction
 from sync_protocol.content import Questionnaire
 from sync_protocol.identity import device_name
 from sync_protocol.keys import Signer
+from sync_protocol.mesh import Exchanged
 from tests.simulator.clockwork import MINUTE, SECOND, Appointment, Clockwork
 from tests.simulator.disk import Disk, StepPlan
 from tests.simulator.faults import Fault
@@ -78,6 +80,8 @@ class Outlet(Protocol):
     def send(self, token: int, data: bytes) -> None: ...
 
     def follow(self, origins: frozenset[bytes]) -> None: ...
+
+    def say(self, message: Exchanged) -> None: ...
 
     def close(self) -> None: ...
 
@@ -255,11 +259,22 @@ class Device:
 
     def bundle_arrived(self, link_key: str, data: bytes) -> bool:
         """Return whether what came was recorded."""
-        return self.has_link(link_key) and self.step(BundleArrived(link_key, data)) is not None
+        return self.handed_over(link_key, data) is not None
 
-    def settled(self, link_key: str, token: int, *, taken: bool) -> None:
+    def handed_over(self, link_key: str, data: bytes) -> tuple[bytes, ...] | None:
+        """Return for which envelopes of what came there was no room; None when nothing was recorded."""
+        effects = self.step(BundleArrived(link_key, data)) if self.has_link(link_key) else None
+        if effects is None:
+            return None
+        return tuple(one for effect in effects if isinstance(effect, Declined) for one in effect.ids)
+
+    def said(self, link_key: str, message: Exchanged) -> None:
         if self.has_link(link_key):
-            self.step(Settled(link_key, token, taken))
+            self.step(Said(link_key, message))
+
+    def settled(self, link_key: str, token: int, *, taken: bool, declined: tuple[bytes, ...] = ()) -> None:
+        if self.has_link(link_key):
+            self.step(Settled(link_key, token, taken, declined))
 
     def ask(self, question: Callable[[StoreTransaction], Answer]) -> Answer:
         """Look at the queue between two steps; raises StoreFault, also when the device is off, or its power goes."""
@@ -325,6 +340,12 @@ class Device:
                 outlet = process.outlets.get(link_key)
                 if outlet is not None:
                     outlet.follow(origins)
+            case Say(link_key, message):
+                outlet = process.outlets.get(link_key)
+                if outlet is not None:
+                    outlet.say(message)
+            case Declined():
+                pass
             case Accepted() | Refused():
                 self._answered(effect)
             case Wake(at):

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.markdown import Markdown
 
-from edge_agent.mqtt.backoff import Backoff
+from edge_agent.backoff import Backoff
 from tests.simulator.peak_costs import ServiceCosts, read_costs
 from tests.simulator.peak_machinery import SECOND
 from tests.simulator.peak_paper import Floor, floors

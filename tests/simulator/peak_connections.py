@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from random import Random
 
-from edge_agent.mqtt.backoff import failures_after
+from edge_agent.backoff import failures_after
 from tests.simulator.peak_center import Listener
 from tests.simulator.peak_costs import ServiceCosts
 from tests.simulator.peak_machinery import SECOND, Clock, Figures, Server

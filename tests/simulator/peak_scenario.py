@@ -7,9 +7,9 @@ from enum import Enum
 from typing import Final, Protocol
 
 from central_broker.configuration_schema import CENTER_DEFAULT, table_of
+from edge_agent.backoff import Backoff
 from edge_agent.configuration_schema import TABLE
 from edge_agent.engine.settings import SECOND, EngineSettings
-from edge_agent.mqtt.backoff import Backoff
 from operations.configuration import Table
 
 TABLETS: Final = 21_000

@@ -23,6 +23,7 @@ from sync_protocol.errors import Fault
 from sync_protocol.head import Head
 from sync_protocol.identity import Standing
 from sync_protocol.keys import RecipientSecret
+from sync_protocol.way import Way
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.planted_bug import Bug, in_place_of
 
@@ -39,7 +40,7 @@ _REVOKED: Final = {"revoked": 0.2, "tablets": 3}
 def _overwrites() -> Iterator[None]:
     def place(self: SqliteStatements, rows: Sequence[Placed]) -> Mapping[Key, EnvelopeStatus]:
         self._connection.executemany(
-            "INSERT OR REPLACE INTO envelope VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO envelope VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [envelope_parameters(row, self.batch) for row in rows],
         )
         return {}
@@ -127,8 +128,10 @@ def _as_if_active(accept: Callable[..., AcceptedEnvelope | HeldItem]) -> object:
 
 
 def _not_if_revoked(accept: Callable[..., Any]) -> object:
-    def planted(data: bytes, *, carrier: bytes | None, received_at: int, directory: Directory) -> Any:
-        outcome = accept(data, carrier=carrier, received_at=received_at, directory=directory)
+    def planted(
+        data: bytes, *, carrier: bytes | None, received_at: int, directory: Directory, way: Way | None = None
+    ) -> Any:
+        outcome = accept(data, carrier=carrier, received_at=received_at, directory=directory, way=way)
         if isinstance(outcome, HeldItem) and outcome.reason in acceptance._STANDING_REASONS.values():
             return acceptance.Ignored("envelope", Fault.UNTRUSTED_SIGNER, "the origin is not active")
         return outcome

@@ -9,11 +9,13 @@ from typing import Any, Final
 from edge_agent.engine import arrival, custody, media, receipts, sessions
 from edge_agent.engine.effects import Effect
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
+from edge_agent.engine.offers import Offers
 from edge_agent.engine.pacing import Pacing
 from edge_agent.engine.sessions import OutboundSession
 from edge_agent.engine.store import SequenceRange, StoreTransaction
 from edge_agent.queue.transaction import QueueTransaction
 from sync_protocol.identity import CENTER
+from sync_protocol.mesh import Verdict, Verdicts
 from sync_protocol.receipt import Receipt, Span, SpanStatus
 from sync_protocol.statement import Statement
 from tests.simulator.broker import BrokerTroubles
@@ -58,12 +60,18 @@ def _when_taken(act: Callable[[QueueTransaction, Sequence[int], int], None], *, 
 
     def made_of(settled: Callable[..., list[Effect]]) -> object:
         def planted(
-            self: OutboundSession, token: int, *, taken: bool, transaction: QueueTransaction, now: int
+            self: OutboundSession,
+            token: int,
+            *,
+            taken: bool,
+            declined: Sequence[bytes],
+            transaction: QueueTransaction,
+            now: int,
         ) -> list[Effect]:
             flight = self._in_flight.get(token)
-            effects = settled(self, token, taken=taken, transaction=transaction, now=now)
+            effects = settled(self, token, taken=taken, declined=declined, transaction=transaction, now=now)
             if flight is not None and taken and (not by_center or self.link.far_end == CENTER):
-                act(transaction, flight.numbers, now)
+                act(transaction, list(flight.envelopes), now)
             return effects
 
         return planted
@@ -85,6 +93,24 @@ def _mark_now(transaction: QueueTransaction, numbers: Sequence[int], now: int) -
 
 def _drop_now(transaction: QueueTransaction, numbers: Sequence[int], _now: int) -> None:
     transaction.drop_foreign(numbers)
+
+
+def _when_held(act: Callable[[QueueTransaction, Sequence[int], int], None]) -> Any:
+    """Do something to the envelopes that a neighbour says it holds."""
+
+    def made_of(heard: Callable[..., dict[Verdict, int]]) -> object:
+        def planted(
+            self: Offers, verdicts: Verdicts, transaction: QueueTransaction, now: int, custody_wait: int
+        ) -> dict[Verdict, int]:
+            offered = () if self._open is None else self._open[1]
+            counts = heard(self, verdicts, transaction, now, custody_wait)
+            pairs = zip(offered, verdicts.verdicts, strict=False)
+            act(transaction, [number for number, verdict in pairs if verdict is Verdict.HELD], now)
+            return counts
+
+        return planted
+
+    return made_of
 
 
 # Custody and chain.
@@ -188,6 +214,22 @@ ENGINE_BUGS: Final = (
         in_place_of(custody._Judged, "follow", lambda _: _judges_every_branch),
         60,
         {"images": 1.0, "tablet_rollbacks": 0.5, "laptops": 1, "meetings": 0.8, "linked": 0.5, "tablets": 3},
+    ),
+    Bug(
+        "purged on a neighbour's word",
+        "a neighbour that holds an envelope frees its origin of it",
+        ("I2",),
+        in_place_of(Offers, "heard_verdicts", _when_held(_purge_now)),
+        60,
+        {"laptops": 1, "meetings": 1.0, "linked": 0.2, "tablets": 4},
+    ),
+    Bug(
+        "relay drops on a neighbour's word",
+        "of two relays that hold an envelope each leaves it to the other",
+        ("I2",),
+        in_place_of(Offers, "heard_verdicts", _when_held(_drop_now)),
+        60,
+        {"laptops": 1, "meetings": 1.0, "linked": 0.2, "tablets": 4},
     ),
     Bug(
         "relay lets go at the commit",

@@ -22,6 +22,7 @@ from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Standing
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
 from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER, read_medium_certificate
+from sync_protocol.mesh import Exchanged
 from sync_protocol.statement import MEDIUM_CERTIFICATE, parse_statement
 from tests.simulator.clockwork import MINUTE, SECOND, Appointment, Clockwork
 from tests.simulator.device import Device
@@ -279,6 +280,9 @@ class Visit:
 
     def follow(self, origins: frozenset[bytes]) -> None:
         """A stick has what it has."""
+
+    def say(self, message: Exchanged) -> None:
+        """A stick hears nothing."""
 
     def close(self) -> None:
         self._is_closed = True

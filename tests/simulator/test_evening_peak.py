@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from bench.broker_costs import CONNECTION, FULL_BUNDLE, HELLO, MEMORY, RESUMED, SMALL_BUNDLE, TOUCH
 from bench.consumer_costs import BUNDLE, ENVELOPE, RECEIPT
-from edge_agent.mqtt.backoff import Backoff
+from edge_agent.backoff import Backoff
 from tests.simulator.evening_peak import evening_peak_report, main, play_collapse
 from tests.simulator.peak_costs import ServiceCosts, read_costs
 from tests.simulator.peak_paper import floors

@@ -36,10 +36,12 @@ MONTH |= {"resident_bytes_max": 1 << 28}
 def test_the_report_tells_what_the_runs_recorded(tmp_path: Path) -> None:
     tally = swarm(range(3), jobs=1)
     tally.failures.append(Failure(7, False, "I1: a made-up failure"))
+    lossy = cuts(lives=2)
+    assert lossy["cuts"] > 1
     records = {
         "swarm": tally.as_json(),
         "planted": [PLANTED],
-        "cuts": cuts(lives=2),
+        "cuts": lossy,
         "national": MONTH,
         "speed": {"swarm, stub keys": 123.4},
     }
@@ -50,7 +52,7 @@ def test_the_report_tells_what_the_runs_recorded(tmp_path: Path) -> None:
     assert f"| device-days | {tally.device_days:,.0f} |" in report
     assert "seed 7: I1: a made-up failure" in report, "a failure must not be hidden"
     assert "| purge on PUBACK | a broker's word frees | I2 | 3 | 40 |" in report
-    assert "16 power cuts" in report
+    assert f"{lossy['cuts']} power cuts" in report
     assert "| swarm, stub keys | 123 |" in report
     assert all(fault.value in report for fault in Fault)
     assert all(bug.title in report for bug in (*FOUND, *OPEN))

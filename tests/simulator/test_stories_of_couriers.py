@@ -135,7 +135,7 @@ def test_neighbours_that_part_in_the_middle_go_on_at_the_next_meeting() -> None:
     with Story() as story:
         story.enrols("Aigul", "Bolat")
         story.fills("Aigul", 40)
-        story.meet("Aigul", "Bolat", minutes=0.003)
+        story.meet("Aigul", "Bolat", minutes=0.010)
         assert story.world.faults.states[Fault.PARTITION, "at all"] == 1
         assert 0 < len(story.carried("Bolat")) < 40
         story.meet("Aigul", "Bolat")

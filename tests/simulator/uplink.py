@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from edge_agent.mqtt.backoff import Backoff, failures_after
+from edge_agent.backoff import Backoff, failures_after
 from tests.simulator.broker import Broker, Connection
 from tests.simulator.clockwork import SECOND
 from tests.simulator.device import Device

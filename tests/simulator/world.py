@@ -30,7 +30,7 @@ from tests.simulator.device import LOSSY_STEP_FAULTS, STEP_FAULTS, Device
 from tests.simulator.disk import Disk, LossyHome, MakeDisk, PlainDisk
 from tests.simulator.faults import Fault, Faults
 from tests.simulator.keys import RealKeys, StubKeys, seed_of
-from tests.simulator.neighbours import Meeting
+from tests.simulator.neighbours import Meeting, Party
 from tests.simulator.oracle import Oracle
 from tests.simulator.sticks import Content, Stick, Visit
 from tests.simulator.uplink import Uplink
@@ -316,7 +316,8 @@ class World:
         if not one.device.is_up or not other.device.is_up or one.device.id == other.device.id:
             return None
         name = "/".join(sorted((one.device.name, other.device.name)))
-        meeting = Meeting(one.device, other.device, self.clockwork, self.faults, self.stream(f"meeting {name}"))
+        parties = (_party(one), _party(other))
+        meeting = Meeting(*parties, self.clockwork, self.faults, self.stream(f"meeting {name}"))
         self.meetings = [before for before in self.meetings if before.is_up]
         self.meetings.append(meeting)
         self.tell(one.device.name, "meets", {"neighbour": other.device.name})
@@ -377,3 +378,9 @@ class World:
 
     def run(self, duration: int) -> None:
         self.clockwork.run(self.clockwork.now + duration)
+
+
+def _party(resident: Resident) -> Party:
+    return Party(
+        resident.device, resident.role is Role.COLLECTION_POINT, reaches_center=lambda: resident.uplink.is_connected
+    )

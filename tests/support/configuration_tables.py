@@ -6,11 +6,12 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 
-from operations.configuration import CHOICE, OPTIONAL_PATH, PATH, TEXT, WHOLE_NUMBER, Kind, Table
+from operations.configuration import CHOICE, OPTIONAL_PATH, PATH, TEXT, TRUE_OR_FALSE, WHOLE_NUMBER, Kind, Table
 
 _COMMON_TYPES: dict[Kind, set[object]] = {
     WHOLE_NUMBER: {int},
     TEXT: {str},
+    TRUE_OR_FALSE: {bool},
     PATH: {Path},
     OPTIONAL_PATH: {Path | None},
 }

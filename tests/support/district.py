@@ -12,18 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from edge_agent.engine.effects import Effect, Follow, Notice, Send
-from edge_agent.engine.events import BundleArrived, Event, LinkDown, LinkUp, Settled, TimePassed
+from edge_agent.engine.effects import Declined, Effect, Follow, Notice, Say, Send
+from edge_agent.engine.events import BundleArrived, Event, LinkDown, LinkUp, Said, Settled, TimePassed
 from edge_agent.engine.links import Link, LinkShape, center_mailbox, medium_reading, medium_writing
 from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.envelope import parse_envelope
 from sync_protocol.head import parse_head
+from sync_protocol.identity import Role
 from sync_protocol.limits import BUNDLE_BYTES_MAX, MEDIUM_BUNDLE_BYTES_MAX
 from sync_protocol.receipt import Span, sign_receipt
 from sync_protocol.statement import Statement
 from tests.support.device import NOW, Center, Device
 
-Take = Callable[[bytes], None]
+Take = Callable[[bytes], tuple[bytes, ...] | None]
 
 
 @dataclass
@@ -73,10 +74,12 @@ class District:
         self.devices = devices
         self.census = Census({device.id: Center(device) for device in devices})
         self.takers: dict[str, Take] = {}
-        self.wire: deque[tuple[Device, Send]] = deque()
+        self.hearers: dict[str, tuple[Device, str]] = {}
+        self.wire: deque[tuple[Device, Send | Say]] = deque()
         self.mailboxes: dict[str, tuple[Device, frozenset[bytes]]] = {}
         self.bundles = 0
         self.between_carriers: list[Send] = []
+        self.said: list[Say] = []
         self._numbers = 0
 
     # Links.
@@ -87,8 +90,12 @@ class District:
         ends = ((one, keys[0], other, keys[1]), (other, keys[1], one, keys[0]))
         for _, key, far, far_key in ends:
             self.takers[key] = partial(self._hand_over, far, far_key)
+            self.hearers[key] = (far, far_key)
         for near, key, far, _ in ends:
-            self.step(near, LinkUp(Link(key, LinkShape.DUPLEX, far.id, False, window, bytes_max)))
+            reaches_center = any(device is far for device, _ in self.mailboxes.values())
+            collects = far.role is Role.COLLECTION_POINT
+            link = Link(key, LinkShape.DUPLEX, far.id, reaches_center, window, bytes_max, collects=collects)
+            self.step(near, LinkUp(link))
         return keys
 
     def mailbox(self, device: Device) -> str:
@@ -134,7 +141,7 @@ class District:
     def step(self, device: Device, event: Event) -> list[Effect]:
         effects = device.step(event)
         for effect in effects:
-            if isinstance(effect, Send):
+            if isinstance(effect, Send | Say):
                 self.wire.append((device, effect))
             elif isinstance(effect, Follow):
                 self._follow(effect)
@@ -145,6 +152,9 @@ class District:
         gone = 0
         while self.wire and gone < bundles_max:
             device, send = self.wire.popleft()
+            if isinstance(send, Say):
+                self._speak(send)
+                continue
             take = self.takers.get(send.link_key)
             if take is None:
                 continue
@@ -156,12 +166,19 @@ class District:
                     self.step(device, Settled(send.link_key, send.token, True))
                 take(send.data)
                 continue
-            take(send.data)
+            declined = take(send.data) or ()
             self.between_carriers.append(send)
             if answered:
-                self.step(device, Settled(send.link_key, send.token, True))
+                self.step(device, Settled(send.link_key, send.token, True, declined))
         self.bundles += gone
         return gone
+
+    def sent_by(self, device: Device) -> list[Send]:
+        """Let everybody speak, but carry no bundle; return those that wait on the wire for a device's links."""
+        while said := next((one for _, one in self.wire if isinstance(one, Say)), None):
+            self.wire = deque(entry for entry in self.wire if entry[1] is not said)
+            self._speak(said)
+        return [one for near, one in self.wire if near is device and isinstance(one, Send)]
 
     def wait(self, microseconds: int, *, by: int) -> int:
         """Let time pass in strides, running after each; return how many bundles went."""
@@ -174,8 +191,15 @@ class District:
             gone += self.run(10_000)
         return gone
 
-    def _hand_over(self, far: Device, far_key: str, data: bytes) -> None:
-        self.step(far, BundleArrived(far_key, data))
+    def _speak(self, said: Say) -> None:
+        if said.link_key in self.takers:
+            self.said.append(said)
+            far, far_key = self.hearers[said.link_key]
+            self.step(far, Said(far_key, said.message))
+
+    def _hand_over(self, far: Device, far_key: str, data: bytes) -> tuple[bytes, ...]:
+        effects = self.step(far, BundleArrived(far_key, data))
+        return tuple(one for effect in effects if isinstance(effect, Declined) for one in effect.ids)
 
     def _commit(self, data: bytes) -> None:
         for origin in self.census.take(data):

@@ -32,7 +32,9 @@ class EdgeDevice:
     def __init__(
         self, folder: Path, authority: TestAuthority, port: int, *, lines: Mapping[str, str] | None = None
     ) -> None:
-        """`lines` are further lines of the configuration, by section; the VPN is the loopback interface."""
+        """`lines` are further lines of the configuration, by section; the VPN is the loopback interface. Without lines
+        for it there is no mesh.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.state_directory = folder / "state"
@@ -61,6 +63,8 @@ class EdgeDevice:
             "storage": "free_bytes_min = 1000000",
             "log": 'style = "text"',
         }
+        if "mesh" not in lines:
+            sections["mesh"] = 'duty = "off"'  # tests run beside each other, and are no neighbours
         for section, text in lines.items():
             sections[section] = f"{sections.get(section, '')}\n{text}"
         written = "\n".join(f"[{section}]\n{text}" for section, text in sections.items())

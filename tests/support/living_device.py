@@ -46,9 +46,9 @@ class Living:
 
 
 @asynccontextmanager
-async def living(folder: Path) -> AsyncIterator[Living]:
-    """Run a device until the block ends."""
-    device = Device(folder, Authority()).start()
+async def living(folder: Path, name: str = "tablet-1") -> AsyncIterator[Living]:
+    """Run a device until the block ends; one of the same name is the same device."""
+    device = Device(folder, Authority(), name=name).start()
     with ThreadPoolExecutor(max_workers=1) as thread:
         runner = Runner(device.stepper, thread, lambda: device.now)
         await runner.start(Started(None, ()))

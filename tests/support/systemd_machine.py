@@ -139,7 +139,9 @@ class SystemdMachine:
     def shell(self, script: str, *, user: str = "root") -> str:
         """The same, which must end well; returns what it says."""
         done = self.try_shell(script, user=user)
-        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        if done.returncode != 0:
+            journal = self.try_shell("journalctl --no-pager --lines 60").stdout
+            raise AssertionError(f"{script}\n{done.stdout}{done.stderr}\n{journal}")
         return done.stdout
 
     def wait_for(self, condition: str) -> None:

@@ -38,6 +38,7 @@ from sync_protocol.identity import Standing, Trust, certify_key
 from sync_protocol.keys import RecipientPrivateKey, SigningKey
 from sync_protocol.limits import JSON_DEPTH_MAX, PART_BYTES_MAX
 from sync_protocol.statement import Usage
+from sync_protocol.way import Leg, Way, write_way
 from tests.support.center import FORM, Center, SealingDevice, body_of, seed
 
 
@@ -96,6 +97,102 @@ def test_another_carrier_makes_the_route_a_relay(center: Center, device: Sealing
     [envelope] = device.seal(b"{}")
     outcome = accepted(envelope.data, center.directory([device]), b"c" * 16)
     assert outcome.arrival.route is Route.RELAY
+
+
+def way_frame(leg: Leg, hops: int) -> Frame:
+    return Frame(FrameType.WAY, write_way(Way(leg, hops)))
+
+
+def came(
+    carrier: bytes, frames: list[Frame], directory: Directory
+) -> tuple[list[tuple[str, int | None]], dict[str, int]]:
+    """(route, hops) of every envelope of one message, and what was ignored."""
+    batch, ignored = accept_messages([read_message(f"census/1/up/{carrier.hex()}", write_bundle(frames), 1)], directory)
+    found = sorted(batch.envelopes, key=lambda one: one.link.sequence)
+    assert all(one.arrival.carrier == carrier for one in found)
+    return [(one.arrival.route.value, one.arrival.hops) for one in found], dict(ignored)
+
+
+def frames_of(device: SealingDevice, count: int) -> list[Frame]:
+    return [Frame(FrameType.ENVELOPE, device.seal(body_of(number))[0].data) for number in range(count)]
+
+
+LAPTOP = b"l" * 16
+
+
+def test_a_way_holds_for_the_envelopes_after_it_up_to_the_next(center: Center, device: SealingDevice) -> None:
+    one, two, three, four, five = frames_of(device, 5)
+    frames = [one, way_frame(Leg.MESH, 2), two, three, way_frame(Leg.USB, 255), four, way_frame(Leg.NONE, 0), five]
+    expected = [("relay", None), ("mesh", 2), ("mesh", 2), ("usb", 255), ("relay", None)]
+    assert came(LAPTOP, frames, center.directory([device])) == (expected, {})
+
+
+def test_a_way_holds_past_heads_and_statements_and_in_its_own_bundle_only(
+    center: Center, device: SealingDevice
+) -> None:
+    one, two = frames_of(device, 2)
+    head = Frame(FrameType.HEAD, device.head().data)
+    statement = Frame(FrameType.STATEMENT, center.key_certificates()[0].data)
+    directory = center.directory([device])
+    topic = f"census/1/up/{LAPTOP.hex()}"
+    payloads = [write_bundle([way_frame(Leg.MESH, 3), head, statement, one]), write_bundle([two])]
+    batch, ignored = accept_messages([read_message(topic, payload, 1) for payload in payloads], directory)
+    assert [(one.arrival.route, one.arrival.hops) for one in batch.envelopes] == [(Route.MESH, 3), (Route.RELAY, None)]
+    # A head is its origin's own word, however it came; nothing is said of its way.
+    assert [(one.arrival.route, one.arrival.hops) for one in batch.heads] == [(Route.RELAY, None)]
+    assert not ignored
+
+
+@pytest.mark.parametrize(
+    ("payload", "fault"),
+    [
+        (b"", "truncated"),
+        (b"\1\2\0", "truncated"),
+        (b"\1\2\0\0\0", "trailing_bytes"),
+        (b"\3\2\0\0", "bad_field"),
+        (b"\1\0\0\0", "bad_field"),
+        (b"\0\1\0\0", "bad_field"),
+    ],
+)
+def test_a_malformed_way_is_told_and_costs_no_envelope_and_nothing_is_known_of_what_follows(
+    center: Center, device: SealingDevice, payload: bytes, fault: str
+) -> None:
+    one, two, three = frames_of(device, 3)
+    frames = [way_frame(Leg.MESH, 1), one, Frame(FrameType.WAY, payload), two, way_frame(Leg.USB, 2), three]
+    found, ignored = came(LAPTOP, frames, center.directory([device]))
+    assert found == [("mesh", 1), ("relay", None), ("usb", 2)]
+    assert ignored == {f"way:{fault}": 1}
+
+
+def test_what_an_origin_brings_itself_came_by_vpn_whatever_a_way_says(center: Center, device: SealingDevice) -> None:
+    one, two, three = frames_of(device, 3)
+    frames = [one, way_frame(Leg.NONE, 0), two, way_frame(Leg.USB, 9), three]
+    assert came(device.id, frames, center.directory([device])) == ([("vpn", 0)] * 3, {})
+
+
+def test_held_envelopes_tell_their_way_too(center: Center, device: SealingDevice) -> None:
+    [good] = frames_of(device, 1)
+    noise = Frame(FrameType.ENVELOPE, b"noise")
+    payload = write_bundle([way_frame(Leg.USB, 2), good, noise])
+    batch, _ = accept_messages([read_message(f"census/1/up/{LAPTOP.hex()}", payload, 1)], center.directory())
+    assert [(one.reason, one.arrival.route, one.arrival.hops) for one in batch.held] == [
+        (HeldReason.UNKNOWN_ORIGIN, Route.USB, 2),
+        (HeldReason.MALFORMED, Route.USB, 2),
+    ]
+
+
+def test_a_bundle_of_which_only_ways_can_be_read_is_kept_as_it_came(center: Center, device: SealingDevice) -> None:
+    [envelope] = frames_of(device, 1)
+    payload = bytearray(write_bundle([way_frame(Leg.MESH, 1), envelope]))
+    payload[-200] ^= 1
+    message = read_message(f"census/1/up/{LAPTOP.hex()}", bytes(payload), 1)
+    assert message.contents is not None
+    assert [frame.type for frame in message.contents.frames] == [FrameType.WAY]
+    batch, _ = accept_messages([message], center.directory([device]))
+    assert [(one.reason, one.data) for one in batch.held] == [(HeldReason.MALFORMED, bytes(payload))]
+    # Ways alone are nothing to keep.
+    idle = read_message(f"census/1/up/{LAPTOP.hex()}", write_bundle([way_frame(Leg.MESH, 1)]), 1)
+    assert not accept_messages([idle], center.directory([device]))[0].held
 
 
 def test_unknown_origin_is_held_and_receipted(center: Center, device: SealingDevice) -> None:

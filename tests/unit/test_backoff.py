@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from central_broker.broker_link import RECONNECT_SECONDS_MAX, reconnect_seconds
-from edge_agent.mqtt.backoff import STEADY_SECONDS, Backoff, failures_after
+from edge_agent.backoff import STEADY_SECONDS, Backoff, failures_after
 
 BACKOFF = Backoff(seconds_min=2, seconds_max=300)
 ALMOST_ONE = 1 - 2**-53

@@ -16,7 +16,15 @@ from edge_agent.configuration import (
     parse_configuration,
     sample_configuration,
 )
-from edge_agent.configuration_kinds import BROKER_ADDRESS, INTERFACE_PATTERNS, LED_NAME
+from edge_agent.configuration_kinds import (
+    BROKER_ADDRESS,
+    EXCLUDED_PATTERNS,
+    INTERFACE_PATTERNS,
+    LED_NAME,
+    PEER_ADDRESSES,
+    PeerAddress,
+    peer_address,
+)
 from edge_agent.configuration_schema import KEYS, TABLE
 from operations.configuration import Kind, Required
 from tests.support.configuration_tables import assert_table_makes
@@ -59,6 +67,8 @@ def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() 
         BROKER_ADDRESS: {str},
         INTERFACE_PATTERNS: {tuple[str, ...]},
         LED_NAME: {str | None},
+        EXCLUDED_PATTERNS: {tuple[str, ...]},
+        PEER_ADDRESSES: {tuple[str, ...]},
     }
     assert_table_makes(typing.get_type_hints(Configuration), TABLE, own_types)
 
@@ -129,6 +139,27 @@ style = "jurnal"
         (MINIMAL + '[log]\nlevel = "inf"\n', 4, "log.level", "not one of the words", "did you mean 'info'?"),
         (MINIMAL + "[sync]\nbundle_bytes_max = 262145\n", 4, "sync.bundle_bytes_max", "more than", "to 262144"),
         (MINIMAL + "backoff_seconds_min = 301\n", 3, "broker.backoff_seconds_min", "more than broker", "raise"),
+        (MINIMAL + '[mesh]\nduty = "mesh"\n', 4, "mesh.duty", "not one of the words", "'interval'"),
+        (MINIMAL + "[mesh]\ninterval_minutes = 1\n", 4, "mesh.interval_minutes", "less than 2", "from 2 to 1440"),
+        (MINIMAL + "[mesh]\nport = 1023\n", 4, "mesh.port", "less than 1024", "from 1024 to 65535"),
+        (MINIMAL + "[mesh]\nforeign_megabytes_max = 15\n", 4, "mesh.foreign_megabytes_max", "less", "from 16"),
+        (MINIMAL + '[mesh]\ndiscovery = "no"\n', 4, "mesh.discovery", "text", "discovery = false"),
+        (MINIMAL + "[mesh]\ndiscovery = 1\n", 4, "mesh.discovery", "neither true nor false", "discovery = true"),
+        (MINIMAL + '[mesh]\nexcluded_interfaces = "eth0"\n', 4, "mesh.excluded_interfaces", "not a list", '["eth0"]'),
+        (MINIMAL + '[mesh]\nexcluded_interfaces = ["*"]\n', 4, "mesh.excluded_interfaces", "none", 'duty = "off"'),
+        (MINIMAL + '[mesh]\nexcluded_interfaces = ["a/b"]\n', 4, "mesh.excluded_interfaces", "fits no", "ip link"),
+        (MINIMAL + '[mesh]\nstatic_peers = "10.0.0.1"\n', 4, "mesh.static_peers", "not a list", '["10.0.0.1"]'),
+        (MINIMAL + '[mesh]\nstatic_peers = ["laptop:8884"]\n', 4, "mesh.static_peers", "host name", "its address"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["10.0.0.1:0"]\n', 4, "mesh.static_peers", "not an IP", "its address"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["10.0.0.1:65536"]\n', 4, "mesh.static_peers", "not an IP", "its address"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["[10.0.0.1]:1"]\n', 4, "mesh.static_peers", "not an IP", "its address"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["fe80::1"]\n', 4, "mesh.static_peers", "one link", "fe80::1%eth0"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["fe80::1%a b"]\n', 4, "mesh.static_peers", "no interface", "ip link"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["fd00::1%eth0"]\n', 4, "mesh.static_peers", "not need", "without %"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["::ffff:10.0.0.1"]\n', 4, "mesh.static_peers", "IPv4", "10.0.0.1"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["127.0.0.1"]\n', 4, "mesh.static_peers", "another", "its address"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["ff02::1%eth0"]\n', 4, "mesh.static_peers", "another", "its address"),
+        (MINIMAL + '[mesh]\nstatic_peers = ["10.0.0.1","10.0.0.1"]\n', 4, "mesh.static_peers", "twice", "keep one"),
         (MINIMAL + "[intake]\nquestionnaire_bytes_max = 10000001\n", 4, "intake.questionnaire_bytes_max", "more", "to"),
     ],
 )
@@ -146,6 +177,28 @@ def test_an_address_is_normalised_and_optional_values_may_be_empty() -> None:
     configuration = parse_configuration(text)
     assert configuration.broker.address == "fd00::1"
     assert configuration.intake.drop_directory is None
+
+
+def test_neighbours_are_taken_with_and_without_a_port() -> None:
+    texts = '["10.0.0.1", "10.0.0.1:9000", "FE80:0::1%eth0", "[fe80::1%eth0]:9000", "fd00::1"]'
+    mesh = parse_configuration(f"{MINIMAL}[mesh]\nstatic_peers = {texts}\nexcluded_interfaces = []\n").mesh
+    assert mesh.static_peers == ("10.0.0.1", "10.0.0.1:9000", "fe80::1%eth0", "[fe80::1%eth0]:9000", "fd00::1")
+    assert [peer_address(text) for text in mesh.static_peers] == [
+        PeerAddress("10.0.0.1", None),
+        PeerAddress("10.0.0.1", 9000),
+        PeerAddress("fe80::1%eth0", None),
+        PeerAddress("fe80::1%eth0", 9000),
+        PeerAddress("fd00::1", None),
+    ]
+    # What the doctor writes of it, and reads again, is the same.
+    assert [str(peer_address(text)) for text in mesh.static_peers] == list(mesh.static_peers)
+
+
+def test_more_neighbours_than_can_be_dialled_are_refused() -> None:
+    peers = [f'"10.0.0.{number}"' for number in range(1, 34)]
+    assert parse_configuration(f"{MINIMAL}[mesh]\nstatic_peers = [{','.join(peers[:32])}]\n").mesh.static_peers
+    mistake = only_mistake_of(f"{MINIMAL}[mesh]\nstatic_peers = [{','.join(peers)}]\n")
+    assert "at most 32" in mistake.problem
 
 
 def test_keys_may_be_written_with_dots_and_windows_line_ends() -> None:

@@ -20,6 +20,19 @@ from sync_protocol.head import parse_head
 from sync_protocol.identity import Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import RecipientPrivateKey, VerifyingKey
 from sync_protocol.medium import read_medium_certificate, read_medium_identity
+from sync_protocol.mesh import (
+    BundleMessage,
+    Digests,
+    Hello,
+    Inventory,
+    Offer,
+    PassedOver,
+    Ping,
+    Pong,
+    Taken,
+    Verdicts,
+)
+from sync_protocol.mesh_stream import MessageReader
 from sync_protocol.receipt import read_receipt
 from sync_protocol.records import EnrolmentRequest, Provisioning, check_request, decode_record
 from sync_protocol.statement import Statement, parse_statement
@@ -189,6 +202,42 @@ def _read_provisioning(data: bytes) -> Values:
     }
 
 
+def _read_mesh_messages(data: bytes) -> Values:
+    reader = MessageReader()
+    messages: list[Values] = []
+    for message in reader.feed(data):
+        match message:
+            case Hello(reaches_center, seconds, room_bytes, collects):
+                fields = {"reaches_center": reaches_center, "collects": collects}
+                messages.append({"type": 1, **fields, "last_contact_seconds": seconds, "room_bytes": room_bytes})
+            case BundleMessage(number, bundle):
+                messages.append({"type": 2, "number": number, "bundle_sha256": sha256(bundle).hexdigest()})
+            case Taken(number, recorded, declined):
+                ids = [one.hex() for one in declined]
+                messages.append({"type": 3, "number": number, "recorded": recorded, "declined": ids})
+            case Ping(asked):
+                messages.append({"type": 4, "data": asked.hex()})
+            case Pong(asked):
+                messages.append({"type": 5, "data": asked.hex()})
+            case Digests(digests):
+                messages.append({"type": 6, "digests": [one.hex() for one in digests]})
+            case Inventory(shards, items):
+                shown = [
+                    {"kind": one.kind, "epoch": one.epoch, "subject": one.subject.hex(), "numbers": list(one.newness)}
+                    for one in items
+                ]
+                messages.append({"type": 7, "shards": sorted(shards), "items": shown})
+            case Offer(number, envelopes):
+                offered = [{"id": one.id.hex(), "bytes": one.size_bytes, "copies": one.copies} for one in envelopes]
+                messages.append({"type": 8, "number": number, "envelopes": offered})
+            case Verdicts(number, verdicts):
+                messages.append({"type": 9, "number": number, "verdicts": [int(one) for one in verdicts]})
+            case PassedOver():
+                pass
+    assert reader.kept_bytes == 0
+    return {"messages": messages}
+
+
 READERS: dict[str, Callable[[bytes], Values]] = {
     "envelope": _read_envelope,
     "envelope_unopenable": _read_unopenable,
@@ -202,6 +251,7 @@ READERS: dict[str, Callable[[bytes], Values]] = {
     "medium_certificate": _read_medium_certificate,
     "medium_identity": _read_medium_identity,
     "bundle": _read_bundle,
+    "mesh_messages": _read_mesh_messages,
     "enrolment_request": _read_request,
     "provisioning": _read_provisioning,
 }

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.mqtt.netlink import (
+from edge_agent.mqtt.vpn_guard import Permitted, Refusal, Refused, VpnGuard
+from edge_agent.netlink import (
     NetlinkError,
     attributes_of,
     body_of_answer,
@@ -20,7 +21,6 @@ from edge_agent.mqtt.netlink import (
     parse_route,
     route_to,
 )
-from edge_agent.mqtt.vpn_guard import Permitted, Refusal, Refused, VpnGuard
 
 # Answers recorded from a kernel 6.18: 10.0.0.9 by interface 2 from 10.0.0.1, and fd00::1 by lo (a local address).
 ROUTE_IPV4 = bytes.fromhex(

@@ -378,3 +378,71 @@ def test_provisioning_members() -> None:
     assert record["recipient_key"] == INDEX["recipient"]["name"]
     statements = [base64.b64decode(text, validate=True) for text in record["statements"]]
     assert [statement[5] for statement in statements] == [3, 3, 3, 4, 2, 2]
+
+
+# --- SPEC section 9 ---
+
+
+def _mesh_fields(kind: int, payload: bytes) -> Values:
+    if kind == 1:
+        assert len(payload) == 20
+        seconds = _number(payload[4:12])
+        return {
+            "reaches_center": payload[0] & 1 == 1,
+            "collects": payload[0] & 2 == 2,
+            "last_contact_seconds": None if seconds == (1 << 64) - 1 else seconds,
+            "room_bytes": _number(payload[12:20]),
+        }
+    if kind == 2:
+        return {"number": _number(payload[:8]), "bundle_sha256": sha256(payload[8:]).hexdigest()}
+    if kind == 3:
+        ids = [payload[at : at + 32].hex() for at in range(16, len(payload), 32)]
+        assert _number(payload[12:16]) == len(ids)
+        return {"number": _number(payload[:8]), "recorded": payload[8] == 0, "declined": ids}
+    if kind in (4, 5):
+        assert len(payload) == 8
+        return {"data": payload.hex()}
+    if kind == 6:
+        return {"digests": [payload[at : at + 8].hex() for at in range(0, 128, 8)]}
+    if kind == 7:
+        bits = _number(payload[:2])
+        items = [payload[at : at + 40] for at in range(4, len(payload), 40)]
+        return {
+            "shards": [shard for shard in range(16) if bits & 1 << shard],
+            "items": [
+                {
+                    "kind": item[0],
+                    "epoch": _number(item[4:8]),
+                    "subject": item[8:24].hex(),
+                    "numbers": [_number(item[24:32]), _number(item[32:40])],
+                }
+                for item in items
+            ],
+        }
+    if kind == 8:
+        entries = [payload[at : at + 40] for at in range(8, len(payload), 40)]
+        envelopes = [{"id": one[:32].hex(), "bytes": _number(one[32:36]), "copies": one[36]} for one in entries]
+        return {"number": _number(payload[:8]), "envelopes": envelopes}
+    return {"number": _number(payload[:8]), "verdicts": list(payload[8:])}
+
+
+def test_digests_of_shards_follow_from_the_items_as_they_are_written() -> None:
+    vectors = {one.values[0]["name"]: one.values[0] for one in _valid("mesh_messages")}
+    inventory, digests = _data(vectors["mesh_inventory"])[8:], _data(vectors["mesh_digests_of_four_items"])[8:]
+    items = sorted((inventory[at : at + 40] for at in range(4, len(inventory), 40)), key=lambda one: one[8:24] + one)
+    for shard in range(16):
+        written = b"".join(item for item in items if item[23] % 16 == shard)
+        assert digests[8 * shard : 8 * shard + 8] == sha256(written).digest()[:8]
+
+
+@pytest.mark.parametrize("vector", _valid("mesh_messages"))
+def test_mesh_messages(vector: Values) -> None:
+    data, messages, offset = _data(vector), [], 0
+    while offset < len(data):
+        kind, length = data[offset], _number(data[offset + 4 : offset + 8])
+        assert length <= 262_400
+        if kind <= 9:
+            messages.append({"type": kind, **_mesh_fields(kind, data[offset + 8 : offset + 8 + length])})
+        offset += 8 + length
+    assert offset == len(data)
+    assert messages == vector["expect"]["messages"]

@@ -1,8 +1,8 @@
 """Writes the golden vectors. Run by hand, and only when SPEC.md changes: `python -m tests.vectors.generate`.
 
 Sealing is random, so every run makes other envelopes; the files are frozen so that a change of the code
-cannot change what it is checked against. `python -m tests.vectors.generate signed` writes only keys, certificates
-and media, which come out the same in every run, and leaves all other files as they are.
+cannot change what it is checked against. `python -m tests.vectors.generate signed` writes only keys, certificates,
+media and mesh messages, which come out the same in every run, and leaves all other files as they are.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from sync_protocol.medium import certify_medium, write_medium_identity
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from sync_protocol.records import Provisioning, encode_record, sign_request
 from sync_protocol.statement import Statement, Usage, sign_statement
+from tests.vectors.mesh import write_mesh
 
 HERE = Path(__file__).parent
 TIME = 1_633_000_000_000_000
@@ -811,6 +812,7 @@ def main() -> None:
     refuse_identity(writer)
     write_media(writer)
     refuse_media(writer)
+    write_mesh(writer)
     if anew:
         receipts = write_receipts(writer, chain)
         write_bundles(writer, [*statements, *receipts], heads, chain)

@@ -17,8 +17,9 @@ from edge_agent import provisioning
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict
 from edge_agent.commands.status import moment
 from edge_agent.configuration import Configuration
-from edge_agent.mqtt.bound_client import TlsMaterialError, broker_tls_context
+from edge_agent.mqtt.bound_client import broker_tls_context
 from edge_agent.mqtt.vpn_guard import Permitted, Refusal, Refused, VpnGuard, VpnVerdict, bound_socket
+from edge_agent.tls import TlsMaterialError
 
 _CALL_CENTER: Final = "call the center"
 _VPN_REMEDIES: Final = {

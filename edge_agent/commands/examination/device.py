@@ -15,7 +15,8 @@ from edge_agent import enrolment, provisioning
 from edge_agent.commands.enrol import user_name
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict
 from edge_agent.commands.status import moment
-from edge_agent.mqtt.bound_client import TlsMaterialError, broker_tls_context
+from edge_agent.mqtt.bound_client import broker_tls_context
+from edge_agent.tls import TlsMaterialError
 
 _PYTHON_FIRST: Final = (3, 11)
 _SQLITE_FIRST: Final = (3, 37, 0)

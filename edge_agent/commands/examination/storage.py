@@ -161,7 +161,7 @@ def status_of_queue(configuration: Configuration, now: int) -> dict[str, Any] | 
     """Return what the queue itself tells when no daemon runs; None where it cannot be read."""
     import sqlite_utils
 
-    from edge_agent.control import status_document
+    from edge_agent.status_document import status_document
 
     directory = configuration.device.state_directory
     if not os.access(directory / QUEUE_FILE_NAME, os.R_OK | os.W_OK):

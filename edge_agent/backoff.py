@@ -1,4 +1,4 @@
-"""How long the publisher pauses between two tries at the broker: pure, for the daemon and for simulations of many.
+"""How long a link pauses between two tries at its far end: pure, for the daemon and for simulations of many.
 
 | what happened | failures counted then | the next pause is drawn below |
 |---|---|---|
@@ -6,7 +6,7 @@
 | the first try failed, or a connection ended soon | 1 | twice that |
 | … and again | one more | twice that, up to `seconds_max` |
 
-Every pause is drawn anew between nothing and its limit ("full jitter"): tablets that lost the same broker at the same
+Every pause is drawn anew between nothing and its limit ("full jitter"): devices that lost the same far end at the same
 moment are spread over the whole limit. A pause of the limit itself would bring them all back together, each time.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 STEADY_SECONDS: Final = 60
-"""A connection that ends sooner counts as a failure: a broker that drops tablets at once must have peace too."""
+"""A connection that ends sooner counts as a failure: a far end that drops us at once must have peace too."""
 
 _DOUBLINGS_MAX: Final = 20
 """More would only make large numbers: the longest pause is reached long before."""

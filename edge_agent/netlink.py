@@ -1,7 +1,8 @@
 """Asks the kernel by which interface an address is reached, and hears that something about routing changed.
 
 Source followed: netlink(7), rtnetlink(7), linux/rtnetlink.h. pyroute2 would bring a megabyte of code and its own event
-loop for one query, one look at an interface and one subscription whose messages are not even read; this is less.
+loop for one query, a look at interfaces (netlink_listing.py) and one subscription whose messages are not even read;
+this is less.
 """
 
 import errno
@@ -26,7 +27,7 @@ _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_IP_PROTO, _RTA_DPORT = 1, 4, 7, 27, 29
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_VIA, _RTA_IP_PROTO, _RTA_DPORT = 1, 4, 5, 7, 18, 27, 29
 _IFLA_IFNAME, _IFLA_EXT_MASK = 3, 29
 _RTEXT_FILTER_SKIP_STATS = 8
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
@@ -34,8 +35,10 @@ _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _ERROR_NUMBER_END = 4096  # the kernel's MAX_ERRNO, plus one
 _ATTRIBUTE_TYPE_MASK = 0x3FFF  # the two high bits are flags
 
-# Multicast groups: links; IPv4 addresses, routes and rules; IPv6 addresses, routes and rules; nexthop objects.
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | (1 << 18) | (1 << 31)
+INTERFACE_GROUPS = 0x1 | 0x10 | 0x100
+"""Multicast groups about interfaces: links, IPv4 addresses, IPv6 addresses."""
+ROUTING_GROUPS = INTERFACE_GROUPS | 0x40 | 0x80 | 0x400 | (1 << 18) | (1 << 31)
+"""Those, and IPv4 routes and rules, IPv6 routes and rules, nexthop objects."""
 
 # The kernel's ways to say that there is no route: none found, unreachable, prohibit, blackhole, protocol is off.
 _NO_ROUTE_ERRORS = frozenset(
@@ -49,10 +52,14 @@ class NetlinkError(Exception):
 
 @dataclass(frozen=True)
 class Route:
-    """The way the kernel would take: the interface's index, and the local address it would put on packets."""
+    """The way the kernel would take: the interface's index, and the local address it would put on packets.
+
+    `by_gateway`: the address is not on the interface's own network; a router passes the packets on.
+    """
 
     interface_index: int
     source: str | None
+    by_gateway: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,11 @@ def parse_route(body: bytes) -> Route | None:
         raise NetlinkError("a route without its interface")
     source = attributes.get(_RTA_PREFSRC)
     readable = source is not None and len(source) in (4, 16)
-    return Route(struct.unpack("=I", output)[0], str(ipaddress.ip_address(source)) if source and readable else None)
+    return Route(
+        struct.unpack("=I", output)[0],
+        str(ipaddress.ip_address(source)) if source and readable else None,
+        by_gateway=_RTA_GATEWAY in attributes or _RTA_VIA in attributes,
+    )
 
 
 def parse_interface(body: bytes) -> Interface:
@@ -157,7 +168,7 @@ def body_of_answer(datagram: bytes, sequence: int, expected_type: int) -> bytes:
 def _ask(request_type: int, body: bytes, answer_type: int) -> bytes:
     # A socket for each question: no answer to an earlier one can be waiting in it, and it costs 20 µs.
     sequence = 1
-    with _route_socket() as asking:
+    with route_socket() as asking:
         asking.settimeout(ANSWER_WAIT_SECONDS)
         asking.bind((0, 0))
         header = _HEADER.pack(_HEADER.size + len(body), request_type, _NLM_F_REQUEST, sequence, 0)
@@ -177,18 +188,19 @@ def _attribute(kind: int, payload: bytes) -> bytes:
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
 
 
-def _route_socket() -> socket.socket:
+def route_socket() -> socket.socket:
+    """A new socket to the kernel's routing. Raises OSError."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
 
 class ChangeSocket:
     """Becomes readable when a link, an address, a route or a rule changed. Says only that, never what."""
 
-    def __init__(self) -> None:
-        self._socket = _route_socket()
+    def __init__(self, groups: int = ROUTING_GROUPS) -> None:
+        self._socket = route_socket()
         try:
             self._socket.setblocking(False)
-            self._socket.bind((0, _GROUPS))
+            self._socket.bind((0, groups))
         except OSError:
             self._socket.close()
             raise

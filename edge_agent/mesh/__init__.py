@@ -1,0 +1,1 @@
+"""The duplex link: devices near each other."""

@@ -1,0 +1,377 @@
+"""Who is connected: at most one link a device, never this one itself, none that the authority has called in.
+
+If two devices dial each other at once, the connection that the device with the smaller name dialled stays. Who dials
+says hello only on a connection that it means to keep, so a hello on a second one says that the first is over for the
+far end: it takes the first one's place, or has it probed. Not responsible for where neighbours may be (discovery), nor
+for what they are given (the engine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+from edge_agent.backoff import Backoff
+from edge_agent.engine.ports import LinkHost, QueueDesk
+from edge_agent.engine.standing import barred_devices
+from edge_agent.engine.store import StoreFault
+from edge_agent.mesh.allowance import Allowance
+from edge_agent.mesh.carrier import Carrier
+from edge_agent.mesh.connection import NoNeighbourError, PeerConnection, dial, receive
+from edge_agent.mesh.dialling import DIALS_AT_ONCE_MAX, Address, Dialling, Ending, Try
+from edge_agent.mesh.door import Door, Stranger
+from edge_agent.mesh.peer_link import CLOSED, PROGRESS_SECONDS, Passed, PeerLink
+from edge_agent.mesh.peer_tls import PeerTls
+from edge_agent.mesh.refusals import Faults, Refusals
+from edge_agent.mesh.ways import NoWay, Way
+from operations.journal import get_logger
+from sync_protocol.mesh import Hello
+
+log = get_logger()
+
+PEERS_MAX: Final = 24
+"""More than meet on one access point in a district office. Each may hold a megabyte while bundles are under way."""
+
+COMINGS_PER_MINUTE_MAX: Final = 12
+"""Of one device, counting those that dial here. An honest one pauses before it dials again."""
+COMERS_MAX: Final = 256
+
+QUIET_SECONDS: Final = 10
+"""A link over which nothing has passed for so long is ended when the device is about to sleep."""
+QUIET_LOOK_SECONDS: Final = 1
+RETIRING_SECONDS_MAX: Final = 1800
+"""A tablet's whole month passes within it, and nobody can keep the device awake for longer."""
+
+_SLEEPING: Final = "this device goes to sleep"
+_OURSELVES: Final = "it is this device itself"
+_CONNECTED: Final = "it is connected already"
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """Where neighbours are known to be, and how patient to be with them."""
+
+    static_peers: tuple[Address, ...] = ()
+    backoff: Backoff = field(default=Backoff(seconds_min=5, seconds_max=600))
+    connect_seconds: float = 4
+    handshake_seconds: float = 10
+    progress_seconds: float = PROGRESS_SECONDS
+    standing_check_seconds: float = 60
+    peers_max: int = PEERS_MAX
+
+
+@dataclass(frozen=True)
+class NeighbourState:
+    """What `states` tells of a neighbour that is connected."""
+
+    device: bytes
+    address: str
+    dialled: bool
+    connected_seconds: float
+    hello: Hello | None
+    passed: Passed
+
+
+class Neighbours:
+    """Every link to a neighbour."""
+
+    def __init__(
+        self,
+        device: bytes,
+        settings: MeshSettings,
+        *,
+        tls: PeerTls,
+        host: LinkHost,
+        queue: QueueDesk,
+        hello: Callable[[], Hello],
+        randomness: Callable[[], float],
+        on_change: Callable[[], None] = lambda: None,
+        way_to: Callable[[Address], Way | NoWay | None] = lambda _: None,
+    ) -> None:
+        """`hello` says how this device stands; `on_change` is called when a neighbour comes or goes; `way_to` decides
+        how an address is dialled, None leaves it to the kernel.
+        """
+        self._device = device
+        self._settings = settings
+        self._tls = tls
+        self._host = host
+        self._queue = queue
+        self._hello = hello
+        self._on_change = on_change
+        self._keys = count(1)
+        self._links: dict[bytes, PeerLink] = {}
+        self._leads_to: dict[Address, bytes] = {}
+        self._way_to = way_to
+        self._comings: dict[bytes, Allowance] = {}
+        self._carriers: dict[PeerLink, Carrier] = {}
+        self._retiring = False
+        self._faults = Faults()
+        self.refusals = Refusals()
+        self._dials = asyncio.Semaphore(DIALS_AT_ONCE_MAX)
+        self._door = Door(self._receive, lambda address: self.refusals.tell(address, "too many come from it at once"))
+        self._arriving: dict[PeerLink, Callable[[], None]] = {}
+        self._dialling = Dialling(
+            settings.static_peers,
+            backoff=settings.backoff,
+            randomness=randomness,
+            attempt=self._attempt,
+            on_fault=self._faults.report,
+        )
+
+    async def run(self) -> None:
+        """Accept and dial until cancelled; may be run again."""
+        self._retiring = False
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._door.run())
+            group.create_task(self._dialling.run())
+            group.create_task(self._watch_standings())
+
+    def listen(self, listener: socket.socket, way: Way | None = None) -> None:
+        """Accept on a socket that listens, while `run` runs; the socket is taken over."""
+        listener.setblocking(False)
+        self._door.open(listener, way)
+
+    def deafen(self, listener: socket.socket) -> None:
+        """Accept there no more, and close the socket; who came in by it stays."""
+        self._door.shut(listener)
+
+    def meet(self, address: str, port: int, interface: str | None = None) -> None:
+        """Hear of an address where a neighbour may be; a hint, to be heard as often as it is seen."""
+        self._dialling.meet(Address(address, port, interface))
+
+    def lose(self, address: str, port: int, interface: str | None = None) -> None:
+        """Hear that nobody says any more that a neighbour is there; a link stays."""
+        self._dialling.lose(Address(address, port, interface))
+
+    def ways_changed(self, has: Callable[[Way], bool]) -> None:
+        """Hear that the interfaces changed: part from whoever was reached by one that is gone, and dial anew."""
+        for link, carrier in list(self._carriers.items()):
+            if carrier.way is not None and not has(carrier.way):
+                link.part(f"{carrier.way.interface} is gone, or has no carrier")
+        self._dialling.ways_changed()
+
+    async def retire(self) -> None:
+        """Dial nobody any more, and return when every link has been quiet for some seconds, and so is ended."""
+        self._retiring = True
+        began_seconds = asyncio.get_running_loop().time()
+        try:
+            while self._carriers:
+                await asyncio.sleep(QUIET_LOOK_SECONDS)
+                now_seconds = asyncio.get_running_loop().time()
+                late = now_seconds >= began_seconds + RETIRING_SECONDS_MAX
+                for link, carrier in list(self._carriers.items()):
+                    if late or carrier.quiet_seconds(link.passed, now_seconds) >= QUIET_SECONDS:
+                        link.part(_SLEEPING)
+        except asyncio.CancelledError:
+            self._retiring = False
+            raise
+
+    def hello_changed(self) -> None:
+        """Tell every neighbour how this device stands now."""
+        for link in self._up():
+            link.say(self._hello())
+
+    def states(self) -> Sequence[NeighbourState]:
+        """Return those that are connected."""
+        now = asyncio.get_running_loop().time()
+        return [
+            NeighbourState(link.device, link.address, link.dialled, now - since_seconds, link.hello, link.passed)
+            for link in self._up()
+            if (since_seconds := link.since_seconds) is not None
+        ]
+
+    def _up(self) -> list[PeerLink]:
+        return [link for link in self._links.values() if link.is_up]
+
+    # What a link asks (peer_link.Admission).
+
+    async def greeted(self, link: PeerLink) -> str | None:
+        refusal = await self._standing_refusal(link.device)
+        if refusal is not None:
+            return refusal
+        if not link.dialled and self._links.get(link.device) is not link:
+            refusal = self._prefer(link)
+            if refusal is None and link in self._arriving:
+                self._arriving[link]()
+        return refusal
+
+    def hello(self) -> Hello:
+        return self._hello()
+
+    def next_key(self) -> str:
+        return f"mesh-{next(self._keys)}"
+
+    def _prefer(self, link: PeerLink) -> str | None:
+        """Let a link that the far end has dialled in, in the place of another one if there is; or say why not."""
+        before = self._links.get(link.device)
+        if link.is_over:  # while the queue was asked: it must not take the place of one that stands
+            return CLOSED
+        if before is not None:
+            if before.dialled and self._device < link.device:
+                before.probe()
+                return _CONNECTED
+            before.part("the neighbour has connected anew")
+        elif len(self._links) >= self._settings.peers_max:
+            return "there are too many neighbours"
+        self._links[link.device] = link
+        return None
+
+    # Connections.
+
+    async def _receive(self, accepted: socket.socket, stranger: Stranger, come_through: Callable[[], None]) -> None:
+        address = stranger.address
+        try:
+            connection = await receive(accepted, address, self._tls, self._settings.handshake_seconds)
+            if connection.device == self._device:
+                await connection.close()
+                raise NoNeighbourError(_OURSELVES)  # noqa: TRY301  # it is told like every other refusal
+            if not self._may_come(connection.device):
+                await connection.close()
+                raise NoNeighbourError("it comes and goes too often")  # noqa: TRY301  # the same
+        except NoNeighbourError as error:
+            self.refusals.tell(address, str(error))
+            return
+        link = self._link(connection, stranger.way)
+        self._arriving[link] = come_through
+        try:
+            await self._talk(link)
+        except Exception as fault:  # noqa: BLE001  # it is this link's; told by the hour, not by the connection
+            self._faults.report(fault)
+        finally:
+            del self._arriving[link]
+
+    async def _attempt(self, address: Address) -> Try:
+        """Dial once, unless a link with whoever was there before is up: then wait for its end."""
+        known = self._links.get(self._leads_to.get(address, b""))
+        if known is not None:
+            return await self._end_of(known)
+        if address.interface is not None and len(self._links) >= self._settings.peers_max:
+            return Try(Ending.FAILED)
+        way = self._way_to(address)
+        if isinstance(way, NoWay):
+            self.refusals.tell(address.host, way.reason, dialled=True)
+            return Try(Ending.NO_WAY)
+        try:
+            async with self._dials:
+                if self._retiring:
+                    return Try(Ending.NO_WAY)
+                connection = await dial(
+                    address,
+                    way,
+                    self._tls,
+                    connect_seconds=self._settings.connect_seconds,
+                    handshake_seconds=self._settings.handshake_seconds,
+                )
+        except NoNeighbourError as error:
+            self.refusals.tell(address.host, str(error), dialled=True)
+            return Try(Ending.FAILED)
+        if connection.device == self._device:
+            await connection.close()
+            self.refusals.tell(address.host, _OURSELVES, dialled=True)
+            return Try(Ending.OURSELVES)
+        self._leads_to = {one: who for one, who in self._leads_to.items() if one in self._dialling.addresses}
+        self._leads_to[address] = connection.device
+        try:
+            return await self._keep(connection, way)
+        except BaseException:
+            connection.writer.transport.abort()  # whatever happens: nobody else would ever close it
+            raise
+
+    async def _keep(self, connection: PeerConnection, way: Way | None) -> Try:
+        """Talk on a connection that was dialled, if it is to be kept."""
+        refusal = await self._standing_refusal(connection.device)
+        before = self._links.get(connection.device)
+        if refusal is None and before is None and len(self._links) >= self._settings.peers_max:
+            refusal = "there are too many neighbours"
+        if refusal is not None:
+            await connection.close()
+            self.refusals.tell(connection.address, refusal, device=connection.device, dialled=True)
+            return Try(Ending.FAILED)
+        if before is not None:
+            await connection.close()
+            return await self._end_of(before)
+        link = self._link(connection, way)
+        self._links[link.device] = link
+        return await self._talk(link)
+
+    async def _end_of(self, link: PeerLink) -> Try:
+        await link.ended()
+        return self._outcome(link)
+
+    def _outcome(self, link: PeerLink) -> Try:
+        if link.up_seconds is None:
+            return Try(Ending.FAILED)
+        return Try(Ending.IDLE if link.ended_idle else Ending.ENDED, link.up_seconds)
+
+    def _may_come(self, device: bytes) -> bool:
+        """Whether a device that dials has not done so too often: each time costs lines in the journal, and a commit."""
+        allowance = self._comings.pop(device, None) or Allowance(COMINGS_PER_MINUTE_MAX, 60)
+        while len(self._comings) >= COMERS_MAX:
+            self._comings.pop(next(iter(self._comings)))
+        self._comings[device] = allowance  # the last seen are kept
+        return allowance.take(1, asyncio.get_running_loop().time())
+
+    def _link(self, connection: PeerConnection, way: Way | None) -> PeerLink:
+        progress_seconds = self._settings.progress_seconds
+        link = PeerLink(
+            connection,
+            host=self._host,
+            admission=self,
+            progress_seconds=progress_seconds,
+            on_up=self._came_up,
+        )
+        self._carriers[link] = Carrier(way, connection.writer, asyncio.get_running_loop().time())
+        return link
+
+    def _came_up(self, link: PeerLink) -> None:
+        log.info("neighbour_connected", device=link.device, address=link.address, dialled=link.dialled)
+        self._on_change()
+
+    async def _talk(self, link: PeerLink) -> Try:
+        reason = "the mesh is switched off"
+        try:
+            reason = await link.run()
+        finally:
+            self._carriers.pop(link, None)
+            if self._links.get(link.device) is link:
+                del self._links[link.device]
+            if reason == _CONNECTED or (link.hello is None and reason == CLOSED):
+                # There is another connection between us, and one side means to keep that one.
+                log.debug("neighbour_connection_spare", device=link.device, address=link.address, reason=reason)
+            elif link.up_seconds is None:
+                self.refusals.tell(link.address, reason, device=link.device, dialled=link.dialled)
+            else:
+                fields = {"device": link.device, "address": link.address, "seconds": round(link.up_seconds)}
+                log.info("neighbour_left", **fields, reason=reason)
+                self._on_change()
+        return self._outcome(link)
+
+    # Standings.
+
+    async def _watch_standings(self) -> None:
+        """Part from neighbours that are called in while they are connected."""
+        while True:
+            await asyncio.sleep(self._settings.standing_check_seconds)
+            if not self._links:
+                continue
+            with suppress(StoreFault):  # the runner tells of it, and closes the links that it concerns
+                for device, refusal in (await self._refused(tuple(self._links))).items():
+                    link = self._links.get(device)
+                    if link is not None:
+                        link.part(refusal)
+
+    async def _standing_refusal(self, device: bytes) -> str | None:
+        try:
+            return (await self._refused((device,))).get(device)
+        except StoreFault:
+            return "the queue cannot be asked whether it was called in"
+
+    async def _refused(self, devices: Iterable[bytes]) -> dict[bytes, str]:
+        """Return why some of the devices are not to be spoken to; raises StoreFault."""
+        barred = await self._queue.ask(lambda transaction: barred_devices(devices, transaction))
+        return {device: f"the authority says that it is {standing.name.lower()}" for device, standing in barred.items()}
