@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,3 +76,12 @@ def popstan_folder() -> Path:
 def openrosa_folder() -> Path:
     """Folder with `transportation` (a form and submissions of ODK Collect) and `250q` (a template)."""
     return _shared("openrosa")
+
+
+@pytest.fixture(autouse=True)
+def umask_of_the_tests() -> Iterator[None]:
+    """The center's commands set a umask; run within this process, they would change the files of every later test."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
