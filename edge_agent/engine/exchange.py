@@ -118,6 +118,10 @@ class Exchange:
         self._offers.taken(taken, transaction)
         self._offers.declined(declined, transaction, now)
 
+    def refused(self, numbers: Iterable[int]) -> None:
+        """Note that a bundle with these envelopes was not recorded there; they are offered again in their time."""
+        self._offers.refused(numbers)
+
     def stopped(self) -> list[int]:
         """Forget everything; return what was offered, or wanted, and has not left."""
         return self._offers.stopped()

@@ -9,6 +9,7 @@
 | verdict later | it is on its way there from another neighbour: it rests for the later wait |
 | taken, in a bundle | a handover; the copies that went with it are ours no more |
 | declined, in a bundle | as no room |
+| a bundle is refused | its envelopes are offered again in their time, with copies promised anew |
 | the far end offers | a verdict on each: held when its row is here, later when another link brings it, no room when
 there is none, wanted otherwise |
 
@@ -202,6 +203,11 @@ class Offers:
     def taken(self, numbers: Iterable[int], transaction: StoreTransaction) -> None:
         """Note that copies to make went with these."""
         transaction.give_copies({number: given for number in numbers if (given := self._keep_promise(number))})
+
+    def refused(self, numbers: Iterable[int]) -> None:
+        """Note that no copies went with these."""
+        for number in numbers:
+            self._keep_promise(number)
 
     def declined(self, numbers: Sequence[int], transaction: StoreTransaction, now: int) -> None:
         """Let what the far end has no room for rest."""

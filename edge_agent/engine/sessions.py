@@ -157,7 +157,9 @@ class OutboundSession:
         flight = self._in_flight.pop(token, None)
         if flight is None:
             return []
-        numbers = [number for number, one in flight.envelopes.items() if one not in declined]
+        # Who has recorded nothing has declined nothing.
+        without_room = [number for number, one in flight.envelopes.items() if taken and one in declined]
+        numbers = [number for number in flight.envelopes if number not in without_room]
         if taken:
             self._pacing.taken(sent_at=flight.sent_at, full=flight.full, now=now)
             wait = self._pacing.taken_wait(flight.attempts, keeping=self._policy.taking_is_keeping)
@@ -170,8 +172,9 @@ class OutboundSession:
         kept = taken and self._policy.taking_is_keeping
         transaction.note_answered(self._link.far_end, numbers, now=now, next_at=now + wait, kept=kept)
         if self._exchange is not None and taken:
-            refused = [number for number, one in flight.envelopes.items() if one in declined]
-            self._exchange.taken(numbers, refused, transaction, now)
+            self._exchange.taken(numbers, without_room, transaction, now)
+        elif self._exchange is not None:
+            self._exchange.refused(numbers)
         fields = {"envelopes": len(numbers), "attempts": flight.attempts, "link": self._link.key}
         # Heads and statements alone are no news to an operator.
         quiet = Level.INFO if flight.envelopes else Level.DEBUG

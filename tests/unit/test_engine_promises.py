@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
+from edge_agent.engine.events import Settled, TimePassed
 from sync_protocol.identity import Role
 from tests.support.device import MINUTE, Authority, Device, memory_folder
 from tests.support.district import District, carried, fill, marked
@@ -69,4 +71,22 @@ def test_copies_that_were_promised_to_a_neighbour_who_left_are_given_to_the_next
     district.meet(origin, other)
     district.run()
     assert origin.rows("copies") == [(4,)] * 3
+    assert other.rows("copies", "own = 0") == [(4,)] * 3
+
+
+def test_a_neighbour_that_wants_everything_and_records_nothing_keeps_no_copies_from_others(district: District) -> None:
+    origin, liar, other, *_ = district.devices
+    fill(origin, 3)
+    district.meet(origin, liar)
+    for _ in range(4):
+        while refused := district.sent_by(origin):
+            district.wire = deque((device, one) for device, one in district.wire if one not in refused)
+            for send in refused:
+                district.step(origin, Settled(send.link_key, send.token, False, tuple(origin.envelope_ids())))
+        origin.now += MINUTE
+        district.step(origin, TimePassed())
+    assert carried(liar) == 0
+    district.wire.clear()
+    district.meet(origin, other)
+    district.run()
     assert other.rows("copies", "own = 0") == [(4,)] * 3
