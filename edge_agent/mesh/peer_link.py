@@ -250,7 +250,7 @@ class PeerLink:
             return refusal
         if not self._conversation.is_open:
             self._perform(self._conversation.admit(self._admission.hello(), self._loop.time()))
-        if before is None or before.reaches_center != hello.reaches_center:
+        if before is None or _declared(before) != _declared(hello):
             # To the engine a link is what it was declared to be, so one that has changed is another.
             self._take_down()
             self._set_up(hello)
@@ -336,6 +336,11 @@ class PeerLink:
         self._timer = None
         if not self._over.done():
             self._perform(self._conversation.time_passed(self._loop.time()))
+
+
+def _declared(hello: Hello) -> tuple[bool, bool, bool]:
+    """Return what of a hello decides what the far end is given; the rest of it only grows older."""
+    return hello.reaches_center, hello.is_collection_point, hello.last_contact_seconds is None
 
 
 class _Outlet:

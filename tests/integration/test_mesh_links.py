@@ -157,6 +157,12 @@ async def test_the_engine_is_told_what_a_link_is_and_hears_anew_when_that_change
         assert ended == first.key
         assert second == replace(first, key=second.key, reaches_center=True)
         assert second.key != first.key
+        b.hello = replace(b.hello, is_collection_point=True, last_contact_seconds=7)
+        b.neighbours.hello_changed()
+        await until(lambda: len(seen) == 5)
+        third = seen[-1]
+        assert isinstance(third, Link)
+        assert third == replace(second, key=third.key, collects=True, contact_age=7_000_000)
         await b.until_keeps(await a.submit("1"))
         await a.until_keeps(await b.submit("2"))
 
