@@ -69,6 +69,33 @@ class _Verifiers:
         self._known.clear()
 
 
+class _Refused:
+    """What is wrong with a bundle, told once for each kind of frame and reason: it may have thousands of bad frames."""
+
+    def __init__(self, carrier: bytes) -> None:
+        self._carrier = carrier
+        self._found: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, frame: Frame, error: ProtocolError) -> None:
+        self._found.setdefault((frame.type.name.lower(), error.fault.value), []).append(error.detail)
+
+    def notices(self) -> list[Effect]:
+        return [
+            Notice(
+                "arrival_refused",
+                {
+                    "frame": frame,
+                    "reason": reason,
+                    "detail": details[0],
+                    "frames": len(details),
+                    "carrier": self._carrier,
+                },
+                Level.WARNING,
+            )
+            for (frame, reason), details in self._found.items()
+        ]
+
+
 class Arrivals:
     """Takes verified frames into the store."""
 
@@ -86,13 +113,14 @@ class Arrivals:
             custody = Custody(transaction, carrier=source.carrier, bytes_max=bytes_max, now=now)
             custody.way, custody.copies_of = NO_WAY.further(source.leg), source.copies_of
         verifiers = _Verifiers(transaction)
+        refused = _Refused(source.carrier)
         for frame in frames:
             new = False
-            effects: list[Effect] = []
             try:
                 if frame.type is FrameType.STATEMENT:
                     verifiers.forget()
                     effects, new = self._take_statement(frame.payload, transaction, now)
+                    arrived.effects += effects
                     if new and custody is not None:
                         custody.forget(parse_statement(frame.payload).subject)
                 elif frame.type is FrameType.HEAD:
@@ -102,14 +130,14 @@ class Arrivals:
                         custody.way = NO_WAY.further(source.leg)  # of what follows a way that cannot be read
                         custody.way = read_way(frame.payload).further(source.leg)
                 else:
-                    effects = self._take_envelope(frame.payload, custody, verifiers, transaction, now)
+                    arrived.effects += self._take_envelope(frame.payload, custody, verifiers, transaction, now)
             except ProtocolError as error:
-                fields = {"frame": frame.type.name.lower(), "reason": error.fault.value, "detail": error.detail}
-                effects, new = [Notice("arrival_refused", {**fields, "carrier": source.carrier}, Level.WARNING)], False
-            arrived.effects.extend(effects)
+                refused.add(frame, error)
             if new:
                 arrived.news.append(frame)
+        arrived.effects += refused.notices()
         if custody is not None:
+            arrived.effects += custody.notices()
             arrived.declined = tuple(custody.declined)
         return arrived
 

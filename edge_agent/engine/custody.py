@@ -40,6 +40,8 @@ class Custody:
         self._receipts: dict[bytes, Receipt | None] = {}
         self._bytes: int | None = None
         self._bytes_of: dict[bytes, int] = {}
+        self._taken_of: dict[bytes, int] = {}
+        self._declined_of: dict[bytes, int] = {}
         self.declined: list[bytes] = []
         """Ids of the envelopes that there was no room for."""
         self.way = NO_WAY
@@ -57,10 +59,12 @@ class Custody:
         """Take over a verified envelope of another, unless the center will have it for good or there is no room."""
         receipt, span = self._vouching(envelope)
         if receipt is None or span is None:
-            return self._keep(envelope, rests_since=None)
+            self._keep(envelope, rests_since=None)
+            return []
         if not _Backed(receipt.watermark, span).holds(envelope.sequence):
             # What is here already goes on as it is: neighbours must not put it to rest each time they offer it.
-            return self._keep(envelope, rests_since=self._now)
+            self._keep(envelope, rests_since=self._now)
+            return []
         # Its predecessors may have come before it, when nothing led to them yet.
         judged = _Judged()
         judged.follow(receipt, span, (envelope.sequence - 1, envelope.previous_id), self._transaction)
@@ -68,15 +72,24 @@ class Custody:
         self._bytes_of.clear()
         return _end(envelope.origin, judged.backed, self._transaction)
 
-    def _keep(self, envelope: Envelope, *, rests_since: int | None) -> list[Effect]:
+    def notices(self) -> list[Effect]:
+        """Tell what was taken over of whom, and what there was no room for."""
+        taken = (("custody_taken", Level.INFO, one) for one in self._taken_of.items())
+        declined = (("custody_declined", Level.WARNING, one) for one in self._declined_of.items())
+        return [
+            Notice(event, {"origin": origin, "envelopes": envelopes, "carrier": self._carrier}, level)
+            for event, level, (origin, envelopes) in (*taken, *declined)
+        ]
+
+    def _keep(self, envelope: Envelope, *, rests_since: int | None) -> None:
         copies = self.copies_of(envelope.id)
         if not self._has_room(envelope):
             if self._transaction.standing_of(envelope.id) is not EnvelopeStanding.UNKNOWN:
-                return []
+                return
             self.declined.append(envelope.id)
-            fields = {"origin": envelope.origin, "carrier": self._carrier}
-            return [Notice("custody_declined", fields, Level.WARNING)]
-        if not self._transaction.add_envelope(
+            self._declined_of[envelope.origin] = self._declined_of.get(envelope.origin, 0) + 1
+            return
+        if self._transaction.add_envelope(
             envelope,
             own=False,
             carrier=self._carrier,
@@ -85,12 +98,10 @@ class Custody:
             copies=copies,
             way=self.way,
         ):
-            return []
-        self._count(envelope)
-        return [Notice("custody_taken", {"origin": envelope.origin, "sequence": envelope.sequence}, Level.DEBUG)]
+            self._count(envelope)
 
     def _has_room(self, envelope: Envelope) -> bool:
-        """Tell whether there is room, and its origin has not more than what is left for all others (decision 22)."""
+        """Tell whether there is room, and its origin has not more than what is left for all others (decision 23)."""
         if self._bytes is None:
             self._bytes = self._transaction.foreign_bytes()
         if envelope.origin not in self._bytes_of:
@@ -101,6 +112,7 @@ class Custody:
     def _count(self, envelope: Envelope) -> None:
         self._bytes = (self._bytes or 0) + len(envelope.data)
         self._bytes_of[envelope.origin] += len(envelope.data)
+        self._taken_of[envelope.origin] = self._taken_of.get(envelope.origin, 0) + 1
 
     def _vouching(self, envelope: Envelope) -> tuple[Receipt | None, Span | None]:
         if envelope.origin not in self._receipts:

@@ -117,11 +117,7 @@ def handovers(query: Query) -> list[dict[str, Any]]:
 def custody(query: Query) -> dict[str, Any]:
     """Return what is held for others: in all, and for those with the most."""
     of_origins = list(
-        query(
-            "SELECT lower(hex(origin)) AS origin, count(*) AS envelopes, sum(bytes) AS bytes FROM envelope "
-            "WHERE own = 0 AND data IS NOT NULL GROUP BY origin ORDER BY 3 DESC",
-            {},
-        )
+        query("SELECT lower(hex(origin)) AS origin, envelopes, bytes FROM carried ORDER BY bytes DESC", {})
     )
     return {
         "origins": len(of_origins),

@@ -119,6 +119,26 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     -- When the destination said that the envelope is on its disk: a handover.
     ALTER TABLE dispatch ADD COLUMN kept_at INTEGER;
     """,
+    """
+    -- How much of each other origin is carried: asked at every bundle and offer, and too long to count for a laptop
+    -- with a hundred thousand envelopes.
+    CREATE TABLE carried (
+        origin BLOB PRIMARY KEY,
+        envelopes INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO carried
+        SELECT origin, count(*), sum(bytes) FROM envelope WHERE own = 0 AND data IS NOT NULL GROUP BY origin;
+    CREATE TRIGGER envelope_taken_over AFTER INSERT ON envelope WHEN new.own = 0 BEGIN
+        INSERT INTO carried VALUES (new.origin, 1, new.bytes)
+            ON CONFLICT (origin) DO UPDATE SET envelopes = envelopes + 1, bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER envelope_given_up AFTER DELETE ON envelope WHEN old.own = 0 BEGIN
+        UPDATE carried SET envelopes = envelopes - 1, bytes = bytes - old.bytes WHERE origin = old.origin;
+        DELETE FROM carried WHERE origin = old.origin AND envelopes = 0;
+    END;
+    DROP INDEX envelope_foreign;
+    """,
 )
 
 

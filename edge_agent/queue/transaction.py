@@ -148,21 +148,16 @@ class QueueTransaction:
         return EnvelopeStanding.LISTED if row[0] else EnvelopeStanding.OPEN
 
     def foreign_origins(self) -> frozenset[bytes]:
-        rows = self._connection.execute("SELECT DISTINCT origin FROM envelope WHERE own = 0 AND data IS NOT NULL")
+        rows = self._connection.execute("SELECT origin FROM carried")
         return frozenset(bytes(origin) for (origin,) in rows)
 
     def carries(self, origin: bytes) -> bool:
-        row = self._connection.execute(
-            "SELECT 1 FROM envelope WHERE origin = ? AND own = 0 AND data IS NOT NULL LIMIT 1", (origin,)
-        ).fetchone()
+        row = self._connection.execute("SELECT 1 FROM carried WHERE origin = ?", (origin,)).fetchone()
         return row is not None
 
     def foreign_bytes(self, origin: bytes | None = None) -> int:
-        of_one = "" if origin is None else " AND origin = ?"
-        row = self._connection.execute(
-            f"SELECT sum(bytes) FROM envelope WHERE own = 0 AND data IS NOT NULL{of_one}",
-            () if origin is None else (origin,),
-        ).fetchone()
+        of_one, values = ("", ()) if origin is None else (" WHERE origin = ?", (origin,))
+        row = self._connection.execute(f"SELECT sum(bytes) FROM carried{of_one}", values).fetchone()
         return int(row[0] or 0)
 
     # What the center has.

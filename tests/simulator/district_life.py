@@ -209,8 +209,8 @@ class _DistrictWorld(World):
         """Count what the devices say."""
         super().tell(node, what, fields)
         match what, fields:
-            case "custody_taken", _:
-                self.foreign[node] += 1
+            case "custody_taken", {"envelopes": int(taken)}:
+                self.foreign[node] += taken
                 self.foreign_max[node] = max(self.foreign_max[node], self.foreign[node])
             case "custody_ended", {"envelopes": int(ended)}:
                 self.foreign[node] -= ended

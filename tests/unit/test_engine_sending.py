@@ -426,6 +426,16 @@ def test_an_envelope_that_its_origin_did_not_sign_is_refused(device: Device, oth
     assert device.rows("number", "own = 0") == []
 
 
+def test_what_is_wrong_with_a_bundle_is_told_once_for_each_reason(device: Device, other: Device) -> None:
+    fill(other, 3, 200)
+    device.link_up()
+    device.receive(*(own_envelope(other, sequence) for sequence in (1, 2, 3)), Frame(FrameType.HEAD, b"no head"))
+    refused = [(one.fields["frame"], one.fields["frames"]) for one in device.notices("arrival_refused")]
+    assert refused == [("envelope", 3), ("head", 1)]
+    device.receive(other.certificate, *(own_envelope(other, sequence) for sequence in (1, 2, 3)))
+    assert [one.fields["envelopes"] for one in device.notices("custody_taken")] == [3]
+
+
 def test_beyond_the_quota_custody_is_declined_and_own_submissions_still_work(tmp_path: Path, other: Device) -> None:
     settings = EngineSettings(foreign_bytes_max=6000)
     device = Device(tmp_path / "small", other.authority, settings=settings).start()
@@ -433,10 +443,10 @@ def test_beyond_the_quota_custody_is_declined_and_own_submissions_still_work(tmp
     device.link_up()
     device.receive(other.certificate, *(own_envelope(other, sequence) for sequence in (1, 2, 3, 4)))
     kept = device.rows("number", "own = 0")
-    declined = device.notices("custody_declined")
+    (declined,) = device.notices("custody_declined")
     answer = device.submit("own")
     device.stop()
-    assert 1 <= len(kept) < 4 and len(declined) == 4 - len(kept) and answer.first_sequence == 1
+    assert 1 <= len(kept) < 4 and declined.fields["envelopes"] == 4 - len(kept) and answer.first_sequence == 1
 
 
 def rolled_back(device: Device) -> Envelope:
