@@ -36,7 +36,7 @@ demo: venv ## three tablets, a broker, the center, and outages (INPUT=file-or-fo
 	.venv/bin/python -m demo $(if $(INPUT),--input "$$INPUT") $(ARGS)
 
 test: venv ## every test, on two cores, PostgreSQL included (ARGS=... for pytest)
-	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql faketime umockdev udev dbus udisks2 polkitd dosfstools exfatprogs shellcheck desktop-file-utils
+	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql faketime umockdev udev dbus udisks2 polkitd nftables dosfstools exfatprogs shellcheck desktop-file-utils
 	.venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 test-vm: venv ## USB sticks in virtual machines: real systemd, udev, UDisks2, file systems (ARGS=... for pytest)
