@@ -109,8 +109,8 @@ again. *Signature checks aside*: the check of a signature is replaced by none; w
 *As fast as Wi-Fi*: a relay lies between the two, for the limit as well.
 
 The other peer is Syncthing (Debian's package) with the same envelopes as files, in its stead and in the same turns:
-two of it with fresh homes, discovery, relays, reports and upgrades off, in the layout that suits it (256 folders; it
-need not look for names that differ by case; with all files in one folder and the look it is several times slower).
+two of it with fresh homes, discovery, relays, reports and upgrades off. Once with the files in one folder and all else
+as installed; once in the layout that suits it: 256 folders, and it need not look for names that differ by case.
 The first knows its files before the two meet; measured is from when they
 are connected until the second is at rest with all of them, by its own events.
 

@@ -67,7 +67,11 @@ def _transfers(backlog: Backlog, folder: Path, size: Size) -> Iterator[Row]:
     program = syncthing_program()
     if program is not None:
         homes = count(1)
-        measures["syncthing"] = lambda: measure_syncthing(program, folder / str(next(homes)), backlog.envelopes)
+
+        def syncthing(suited: bool) -> Sample:
+            return measure_syncthing(program, folder / str(next(homes)), backlog.envelopes, suited=suited)
+
+        measures |= {"suited": partial(syncthing, True), "installed": partial(syncthing, False)}
     taken = take_turns(measures, size.mesh_rounds)
     what = f"{envelopes:,} envelopes to a neighbour"
     note = f"{sum(map(len, backlog.envelopes.values())) / _MEGABYTE:.1f} MB"
@@ -76,8 +80,10 @@ def _transfers(backlog: Backlog, folder: Path, size: Size) -> Iterator[Row]:
         yield Row(f"{what}, every signature checked", middle_rate(taken["mesh"]), "/s", peer="Syncthing: not installed")
     else:
         peer = f"Syncthing {syncthing_version(program)}, the same envelopes as files"
-        yield _compared(f"{what}, every signature checked", taken, "mesh", "syncthing", peer, _SYNCTHING_AIM)
-        yield _alone(f"{envelopes:,} files by Syncthing itself", taken["syncthing"])
+        for name, layout in (("installed", "in one folder, as installed"), ("suited", "in 256 folders, set up for it")):
+            said = f"{peer}, {layout}"
+            yield _compared(f"{what}, every signature checked", taken, "mesh", name, said, _SYNCTHING_AIM)
+            yield _alone(f"{envelopes:,} files by Syncthing itself, {layout}", taken[name])
     yield _compared(f"{what}, signature checks aside", taken, "unchecked", "limit", _LIMIT)
 
 

@@ -80,8 +80,8 @@ class _Syncthing:
         self.port = free_port()
         self.process: RunningProcess | None = None
 
-    def configure(self, other: _Syncthing, *, dials: bool) -> None:
-        """Share the folder with the other; who dials does not until it is told to."""
+    def configure(self, other: _Syncthing, *, dials: bool, suited: bool) -> None:
+        """Share the folder with the other, `suited` to many files or not; who dials does not until it is told to."""
         root = self._configuration.getroot()
         self._set("./gui/address", f"{ADDRESS}:{self._api_port}")
         self._set("./options/listenAddress", f"tcp://{ADDRESS}:{self.port}")
@@ -95,8 +95,9 @@ class _Syncthing:
         folder = ElementTree.SubElement(root, "folder", attributes)
         for one in (self, other):
             ElementTree.SubElement(folder, "device", id=one.device)
-        # Otherwise it lists the whole folder for every file, in case another one's name differs by case alone.
-        ElementTree.SubElement(folder, "caseSensitiveFS").text = "true"
+        if suited:
+            # Otherwise it lists the whole folder for every file, in case another one's name differs by case alone.
+            ElementTree.SubElement(folder, "caseSensitiveFS").text = "true"
         self._configuration.write(self.home / "config.xml")
 
     def start(self) -> RunningProcess:
@@ -136,14 +137,17 @@ class _Syncthing:
         found.text = value
 
 
-def measure_syncthing(program: str, home: Path, files: Mapping[str, bytes]) -> Sample:
-    """Let two fresh ones meet, of whom the first has these files (by name); return how fast the second had them."""
+def measure_syncthing(program: str, home: Path, files: Mapping[str, bytes], *, suited: bool) -> Sample:
+    """Let two fresh ones meet, of whom the first has these files (by name); return how fast the second had them.
+
+    `suited`: spread over 256 folders, and without the look for names that differ by case. Otherwise it is as installed,
+    and the files are in one folder.
+    """
     giver, taker = _Syncthing(program, home / "giver"), _Syncthing(program, home / "taker")
-    giver.configure(taker, dials=True)
-    taker.configure(giver, dials=False)
+    giver.configure(taker, dials=True, suited=suited)
+    taker.configure(giver, dials=False, suited=suited)
     for name, data in files.items():
-        # As many as these in one folder would cost it more than half of its speed.
-        path = giver.files / name[:2] / name
+        path = giver.files / (name[:2] if suited else "") / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
     with ExitStack() as ends:
@@ -155,7 +159,7 @@ def measure_syncthing(program: str, home: Path, files: Mapping[str, bytes]) -> S
         giver.ask(f"system/resume?device={taker.device}", post=True)
         seconds = _seconds(taker, len(files))
         spent = {"giver": giver.cpu() - before["giver"], "taker": taker.cpu() - before["taker"]}
-    if {path.name: path.read_bytes() for path in taker.files.glob("??/*")} != files:
+    if {path.name: path.read_bytes() for path in taker.files.glob("??/*" if suited else "[!.]*")} != files:
         raise RuntimeError("the second has other files than the first")
     count = len(files)
     return Sample(count / seconds, {name: cpu / count * 1e6 for name, cpu in spent.items()})
