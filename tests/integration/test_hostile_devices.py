@@ -39,6 +39,9 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     settings = {"sync": {"receipt_wait_seconds": 10}}
     with Field(tmp_path_factory.mktemp("field"), 1, device_settings=settings, center_kind=SmallCenter) as made:
         made.start()
+        # What comes before the consumer has subscribed is for nobody, and a hostile device does not send it again.
+        consumer = made.center.consumers[1]
+        consumer.wait_until(lambda: "connected to the broker" in consumer.log.read_text(), "the consumer is connected")
         yield made
 
 
