@@ -332,7 +332,12 @@ def queue_bundle(device: Device) -> bytes:
 
 def publish_as(field: Field, carrier: EnrollingDevice, bundle: bytes, folder: Path) -> None:
     client = connected_client(field, carrier, folder)
-    assert client.publish(up_topic(carrier.device), bundle) == "Success"
+    # As devices do: while the consumer has not come back to the restarted broker, a bundle is for nobody.
+    wait_until(
+        lambda: client.publish(up_topic(carrier.device), bundle) == "Success",
+        "the broker has somebody to give the bundle to",
+        timeout_seconds=WAIT_SECONDS,
+    )
     client.close()
 
 
