@@ -59,9 +59,7 @@ class Center:
         url, password = _without_password(self.database_url)
         if password:
             self._environment["PGPASSWORD"] = password
-        ports = ("--port", str(self.port), "--center-port", str(free_port()))
-        user = getpass.getuser()
-        self._run("init", "--address", "127.0.0.1", *ports, "--database", url, "--broker-user", user)
+        self._make(url)
         set_toml_keys(folder / "center.toml", {"receipts": {"interval_milliseconds": 100}})
         self._run("broker")
         self.broker_folder = folder / "broker"
@@ -112,6 +110,12 @@ class Center:
         for process in (*self.consumers.values(), *self.publishers.values(), self.broker):
             if process is not None:
                 process.close()
+
+    def _make(self, database_url: str) -> None:
+        """Make the configuration and the keys, in the folder; the passphrase is there."""
+        ports = ("--port", str(self.port), "--center-port", str(free_port()))
+        user = getpass.getuser()
+        self._run("init", "--address", "127.0.0.1", *ports, "--database", database_url, "--broker-user", user)
 
     def _start(self, *arguments: str, log: Path, before: Sequence[str | Path]) -> RunningProcess:
         words = [*before, _PROGRAMS / "central-broker", *arguments]
@@ -264,9 +268,10 @@ class Field:
     database_url: str | None = None
     forms: Sequence[str] = ("household",)
     device_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    center_kind: type[Center] = Center
 
     def __enter__(self) -> Self:
-        self.center = Center(self.folder / "center", database_url=self.database_url)
+        self.center = self.center_kind(self.folder / "center", database_url=self.database_url)
         self.devices: list[Device] = []
         try:
             for form in self.forms:

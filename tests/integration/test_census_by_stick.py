@@ -21,6 +21,7 @@ from tests.support.account import (
     envelopes_at_center,
     stored,
 )
+from tests.support.small_center import SmallCenter
 
 FORM: Final = "popstan_household"
 WAIT_SECONDS: Final = 120.0
@@ -37,7 +38,7 @@ def field(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Field]:
     url: str | None = None
     if request.param == "postgresql":
         url = request.getfixturevalue("postgresql_dsn")
-    with Field(tmp_path, 1, database_url=url, forms=[FORM], device_settings=SETTINGS) as made:
+    with Field(tmp_path, 1, database_url=url, forms=[FORM], device_settings=SETTINGS, center_kind=SmallCenter) as made:
         laptop = Device(tmp_path / "laptop", "laptop 3", made.center, settings=SETTINGS, role="collection_point")
         made.devices.append(laptop)
         made.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,10 +61,7 @@ class Installed:
 def installed(tmp_path: Path) -> Installed:
     commands = CenterCommands(tmp_path / "center")
     port, center_port = free_port(), free_port()
-    commands.run(
-        *("--passphrase-file", commands.passphrase, "init", "--address", "127.0.0.1"),
-        *("--port", str(port), "--center-port", str(center_port), "--broker-user", getpass.getuser()),
-    )
+    commands.make_small(port, center_port)
     return Installed(commands, port, center_port, tmp_path)
 
 

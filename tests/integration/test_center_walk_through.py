@@ -56,12 +56,22 @@ class Installed:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Installed:
+    """Made by the command itself, its keys sealed at full cost."""
     commands = CenterCommands(tmp_path / "center")
     port, center_port = free_port(), free_port()
     commands.run(
         *("--passphrase-file", commands.passphrase, "init", "--address", "127.0.0.1"),
         *("--port", str(port), "--center-port", str(center_port), "--broker-user", getpass.getuser()),
     )
+    return Installed(commands, port, center_port, tmp_path)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Installed:
+    """For what is not about how a center's keys are made and kept."""
+    commands = CenterCommands(tmp_path / "center")
+    port, center_port = free_port(), free_port()
+    commands.make_small(port, center_port)
     return Installed(commands, port, center_port, tmp_path)
 
 
@@ -172,20 +182,20 @@ def test_from_an_empty_folder_to_a_backed_up_receipt(installed: Installed, manag
     assert "tablet 17" in commands.run("completeness")
 
 
-def test_a_revoked_device_is_shut_out_and_everyone_is_told(installed: Installed) -> None:
-    commands = installed.commands
+def test_a_revoked_device_is_shut_out_and_everyone_is_told(small: Installed) -> None:
+    commands = small.commands
     revoked, other = EnrollingDevice("stolen"), EnrollingDevice("other")
     commands.run("broker")
-    given = {device.device: installed.enrol(device) for device in (revoked, other)}
+    given = {device.device: small.enrol(device) for device in (revoked, other)}
     result = commands.json("devices", "standing", "stolen", "revoked")
     assert (result["changed"], result["reload_broker"]) == (True, True)
-    with installed.broker(), commands.service("receipts"):
-        folder = installed.folder / "devices"
+    with small.broker(), commands.service("receipts"):
+        folder = small.folder / "devices"
         thief = TryingClient(strict_context(*revoked.write_tls_files(folder / "1", given[revoked.device])), "x")
         with contextlib.suppress(OSError):
-            assert thief.connect(installed.port) != "Success"
+            assert thief.connect(small.port) != "Success"
         client = TryingClient(strict_context(*other.write_tls_files(folder / "2", given[other.device])), "y")
-        assert client.connect(installed.port) == "Success"
+        assert client.connect(small.port) == "Success"
         client.subscribe(STATEMENTS)
         topic, payload = client.next_message()
         client.close()
@@ -229,8 +239,8 @@ def test_receipt_keys_are_rotated_with_the_root_from_its_offline_place(installed
     assert len([one for one in given.statements if parse_statement(one).kind == 4]) == 2
 
 
-def test_commands_refuse_with_a_remedy(installed: Installed, tmp_path: Path) -> None:
-    commands = installed.commands
+def test_commands_refuse_with_a_remedy(small: Installed, tmp_path: Path) -> None:
+    commands = small.commands
     assert "exists already" in commands.refuse("init", "--address", "10.0.0.1")
     assert "has an authority already" in commands.refuse("init")
     assert "no device" in commands.refuse("devices", "standing", "nobody", "lost")
@@ -274,12 +284,12 @@ def test_nothing_of_the_center_is_open_to_other_users(installed: Installed) -> N
         assert path.stat().st_mode & 0o007 == 0, path
 
 
-def test_a_killed_consumer_is_started_again_and_its_siblings_go_on(installed: Installed) -> None:
-    commands = installed.commands
+def test_a_killed_consumer_is_started_again_and_its_siblings_go_on(small: Installed) -> None:
+    commands = small.commands
     commands.run("broker")
     log = commands.folder / "consume.log"
     with (
-        installed.broker(),
+        small.broker(),
         commands.service("consume", "--processes", "2") as service,
     ):
         wait_until(lambda: log.read_text().count("connected to the broker") == 2, "both consumers are connected")
@@ -310,21 +320,21 @@ def test_a_center_on_postgresql_leaves_the_backup_to_the_site_and_records_it(
     commands.run("backup", "wrap", "--", "true")
 
 
-def test_operators_see_by_which_route_carrier_and_hops_a_tablets_data_came(installed: Installed) -> None:
-    commands = installed.commands
+def test_operators_see_by_which_route_carrier_and_hops_a_tablets_data_came(small: Installed) -> None:
+    commands = small.commands
     tablet, laptop = EnrollingDevice("tablet 17"), EnrollingDevice("laptop 3")
-    given = {device.device: installed.enrol(device) for device in (tablet, laptop)}
+    given = {device.device: small.enrol(device) for device in (tablet, laptop)}
     commands.run("broker")
     head, first, second, third = read_bundle(_sealed_bundle(tablet, given[tablet.device], 3)).frames
     mesh, usb = (Frame(FrameType.WAY, write_way(Way(leg, hops))) for leg, hops in ((Leg.MESH, 1), (Leg.USB, 2)))
     client = TryingClient(
-        strict_context(*laptop.write_tls_files(installed.folder / "device", given[laptop.device])), laptop.device.hex()
+        strict_context(*laptop.write_tls_files(small.folder / "device", given[laptop.device])), laptop.device.hex()
     )
     commands.run("forms", "add", "household")
-    with installed.broker(), commands.service("consume"):
+    with small.broker(), commands.service("consume"):
         log = commands.folder / "consume.log"
         wait_until(lambda: "connected to the broker" in log.read_text(), "the service is connected")
-        assert client.connect(installed.port) == "Success"
+        assert client.connect(small.port) == "Success"
         client.publish(up_topic(laptop.device), write_bundle([head, mesh, first, second, usb, third]))
         wait_until(lambda: commands.json("completeness")["totals"]["envelopes_committed"] == 3, "all is committed")
         client.publish(up_topic(laptop.device), write_bundle([usb, Frame(FrameType.ENVELOPE, b"noise")]))
@@ -352,18 +362,18 @@ def test_operators_see_by_which_route_carrier_and_hops_a_tablets_data_came(insta
     assert "hops" in commands.run("held", "show", noise["id"])
 
 
-def test_what_is_held_for_its_form_is_shown_without_content_and_committed_on_retry(installed: Installed) -> None:
-    commands = installed.commands
+def test_what_is_held_for_its_form_is_shown_without_content_and_committed_on_retry(small: Installed) -> None:
+    commands = small.commands
     device = EnrollingDevice("tablet 17")
-    provisioning = installed.enrol(device)
+    provisioning = small.enrol(device)
     commands.run("broker")
     client = TryingClient(
-        strict_context(*device.write_tls_files(installed.folder / "device", provisioning)), device.device.hex()
+        strict_context(*device.write_tls_files(small.folder / "device", provisioning)), device.device.hex()
     )
-    with installed.broker(), commands.service("consume"):
+    with small.broker(), commands.service("consume"):
         log = commands.folder / "consume.log"
         wait_until(lambda: "connected to the broker" in log.read_text(), "the service is connected")
-        assert client.connect(installed.port) == "Success"
+        assert client.connect(small.port) == "Success"
         client.publish(up_topic(device.device), _sealed_bundle(device, provisioning, 2))
         wait_until(lambda: commands.json("completeness")["totals"]["envelopes_held"] == 2, "both envelopes are held")
         client.close()

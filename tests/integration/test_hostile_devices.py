@@ -23,6 +23,7 @@ from sync_protocol.limits import BUNDLE_BYTES_MAX
 from sync_protocol.topics import up_topic
 from tests.support.account import assert_marks_are_commit_times, completeness, envelopes_at_center, stored
 from tests.support.hostile_device import HostileDevice, enrol_hostile
+from tests.support.small_center import SmallCenter
 
 WAIT_SECONDS: Final = 60.0
 VERSION_OFFSET: Final = 4
@@ -36,8 +37,11 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("hostile")]
 def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     """A center on SQLite and one honest tablet."""
     settings = {"sync": {"receipt_wait_seconds": 10}}
-    with Field(tmp_path_factory.mktemp("field"), 1, device_settings=settings) as made:
+    with Field(tmp_path_factory.mktemp("field"), 1, device_settings=settings, center_kind=SmallCenter) as made:
         made.start()
+        # What comes before the consumer has subscribed is for nobody, and a hostile device does not send it again.
+        consumer = made.center.consumers[1]
+        consumer.wait_until(lambda: "connected to the broker" in consumer.log.read_text(), "the consumer is connected")
         yield made
 
 

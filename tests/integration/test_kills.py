@@ -34,6 +34,7 @@ from tests.support.kills import (
     wait_until_ready,
 )
 from tests.support.postgresql import PostgresqlCluster
+from tests.support.small_center import SmallCenter
 
 KILLS: Final = int(os.environ.get("CENSUS_KILLS", "56"))
 DRAIN_SECONDS: Final = 240.0
@@ -76,7 +77,7 @@ def kill_and_drain(
     sys.stdout.write(f"repeat this schedule with CENSUS_KILLS_SEED={seed} CENSUS_KILLS={KILLS}\n")
     began = time.monotonic()
     settings = {"sync": {"receipt_wait_seconds": 10}}
-    with Field(folder, tablets, database_url=database_url, device_settings=settings) as field:
+    with Field(folder, tablets, database_url=database_url, device_settings=settings, center_kind=SmallCenter) as field:
         victims = victims_of(field, cluster)
         planned = sum(SHARES[victim.kind] for victim in victims)
 

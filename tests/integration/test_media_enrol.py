@@ -16,6 +16,7 @@ from edge_agent.usb_watch.mounting import Mounted
 from edge_agent.usb_watch.system_mounting import SystemMounting
 from sync_protocol.medium import MEDIUM_FILE, MEDIUM_FOLDER
 from tests.support.loop_media import LoopMedium, loop_medium, make_image, why_no_loop_media
+from tests.support.small_center import SmallCenter
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -27,7 +28,7 @@ def field(tmp_path: Path) -> Iterator[Field]:
     """A tablet, and a laptop that may enrol media; nobody has started yet."""
     if reason := why_no_loop_media():
         pytest.skip(reason)
-    with Field(tmp_path, 1) as made:
+    with Field(tmp_path, 1, center_kind=SmallCenter) as made:
         made.devices.append(Device(tmp_path / "laptop", "laptop 3", made.center, settings={}, role="collection_point"))
         yield made
 

@@ -30,6 +30,7 @@ from tests.support.account import (
 from tests.support.center_broker import TryingClient, strict_context
 from tests.support.enrolling_device import EnrollingDevice
 from tests.support.postgresql import PostgresqlCluster
+from tests.support.small_center import SmallCenter
 
 WAIT_SECONDS: Final = 90.0
 NEVER_SECONDS: Final = 2 * 86_400
@@ -41,7 +42,7 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("restores")]
 @pytest.fixture
 def field(tmp_path: Path) -> Iterator[Field]:
     """A center on SQLite and two tablets."""
-    with Field(tmp_path, 2, device_settings=SETTINGS) as made:
+    with Field(tmp_path, 2, device_settings=SETTINGS, center_kind=SmallCenter) as made:
         made.start()
         yield made
 
@@ -49,7 +50,7 @@ def field(tmp_path: Path) -> Iterator[Field]:
 @pytest.fixture
 def lone(tmp_path: Path) -> Iterator[Field]:
     """A center on SQLite and one tablet."""
-    with Field(tmp_path, 1, device_settings=SETTINGS) as made:
+    with Field(tmp_path, 1, device_settings=SETTINGS, center_kind=SmallCenter) as made:
         made.start()
         yield made
 
@@ -331,7 +332,12 @@ def queue_bundle(device: Device) -> bytes:
 
 def publish_as(field: Field, carrier: EnrollingDevice, bundle: bytes, folder: Path) -> None:
     client = connected_client(field, carrier, folder)
-    assert client.publish(up_topic(carrier.device), bundle) == "Success"
+    # As devices do: while the consumer has not come back to the restarted broker, a bundle is for nobody.
+    wait_until(
+        lambda: client.publish(up_topic(carrier.device), bundle) == "Success",
+        "the broker has somebody to give the bundle to",
+        timeout_seconds=WAIT_SECONDS,
+    )
     client.close()
 
 
@@ -354,7 +360,7 @@ def test_while_the_database_is_down_questionnaires_are_accepted_and_wait_unackno
     # A tablet that does not send again by itself in this test's time: what the consumer had acknowledged before its
     # commit, and lost, would be missing at the end.
     settings = {"sync": {"receipt_wait_seconds": NEVER_SECONDS}}
-    with Field(tmp_path, 1, database_url=postgresql_dsn, device_settings=settings) as field:
+    with Field(tmp_path, 1, database_url=postgresql_dsn, device_settings=settings, center_kind=SmallCenter) as field:
         field.start()
         (device,), supply, center = field.devices, Supply(), field.center
         supply.submit(device, 3)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.small_center import on_loopback, small_center
+
 PROGRAM = Path(sys.executable).with_name("central-broker")
 
 
@@ -22,6 +24,11 @@ class CenterCommands:
         self.passphrase = folder.with_name(f"{folder.name}.passphrase")
         self.passphrase.write_text("six words of a long passphrase\n")
         self.passphrase.chmod(0o600)
+
+    def make_small(self, port: int, center_port: int) -> None:
+        """The center as `init` makes it, without the cost of sealed keys: for tests of other commands."""
+        chosen = {**on_loopback(port, center_port), "secrets.passphrase_file": str(self.passphrase)}
+        small_center(self.folder, chosen, passphrase=self.passphrase.read_text().strip())
 
     def _environment(self) -> dict[str, str]:
         unwanted = ("CREDENTIALS_DIRECTORY", "CENSUS_PASSPHRASE_FILE", "NOTIFY_SOCKET")

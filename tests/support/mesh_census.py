@@ -7,7 +7,6 @@ sealed at no cost, because a test of the mesh needs many devices and few seconds
 from __future__ import annotations
 
 import contextlib
-import getpass
 import secrets
 import signal
 import sqlite3
@@ -20,11 +19,7 @@ from typing import Any, Final
 
 from click.testing import CliRunner
 
-from central_broker.center_files import CenterFiles, create_center
-from central_broker.commands import main as central_broker_program
-from central_broker.configuration import parse_configuration
-from central_broker.configuration import sample_configuration as center_sample
-from central_broker.seed_protection import PassphraseSources
+from central_broker.configuration import Value
 from demo.field import Center, CommandFailed, Device, set_toml_keys
 from demo.processes import RunningProcess
 from edge_agent.commands import main as edge_agent_program
@@ -33,13 +28,13 @@ from tests.support.mesh_ground import Ground
 from tests.support.mosquitto import find_mosquitto, why_no_mosquitto
 from tests.support.namespaces import Namespace, namespace, why_no_namespaces
 from tests.support.shared_data import PROJECT_FOLDER
+from tests.support.small_center import SmallCenter
 
 TUNNEL: Final = "wg0"
 """The VPN, on the laptop: a veth pair by the tunnel's name (see `namespaces.TwoRoutes`)."""
 _BROKER: Final = "10.9.0.1"
 _PORT, _CENTER_PORT = 8883, 8893
 """In a namespace of its own, where nobody else is."""
-_PASSPHRASE: Final = "six words of a passphrase"
 
 
 def why_no_mesh_census() -> str | None:
@@ -47,41 +42,20 @@ def why_no_mesh_census() -> str | None:
     return why_no_namespaces() or why_no_mosquitto()
 
 
-class MeshCenter(Center):
+class MeshCenter(SmallCenter):
     """The census center in a namespace; its broker is reached by the VPN."""
 
     def __init__(self, folder: Path, place: Namespace) -> None:
         """Made, and not started."""
-        self.folder = folder
         self.place = place
-        self.database_url = f"sqlite:///{folder / 'state' / 'census.sqlite3'}"
+        chosen: dict[str, Value] = {
+            "broker.names": (_BROKER, "127.0.0.1"),
+            "broker.listen_address": _BROKER,
+            "broker.port": _PORT,
+            "broker.center_port": _CENTER_PORT,
+        }
+        super().__init__(folder, chosen=chosen)
         self.port = _PORT
-        folder.mkdir(parents=True)
-        passphrase = folder / "passphrase"
-        passphrase.touch(mode=0o600)
-        passphrase.write_text(_PASSPHRASE + "\n")
-        self._environment = {"CENSUS_CENTER": str(folder), "CENSUS_PASSPHRASE_FILE": str(passphrase)}
-        text = center_sample(
-            folder,
-            {
-                "broker.names": (_BROKER, "127.0.0.1"),
-                "broker.listen_address": _BROKER,
-                "broker.port": _PORT,
-                "broker.center_port": _CENTER_PORT,
-                "broker.user": getpass.getuser(),
-                "database.url": self.database_url,
-                "consumer.group": "center-of-a-test",
-                "receipts.interval_milliseconds": 100,
-            },
-        )
-        (folder / "center.toml").write_text(text)
-        sources = PassphraseSources({}, known=_PASSPHRASE.encode())
-        create_center(CenterFiles(parse_configuration(text, folder), sources, scrypt_cost_log2=1), 1)
-        self._run("broker")
-        self.broker_folder = folder / "broker"
-        self.broker: RunningProcess | None = None
-        self.consumers: dict[int, RunningProcess] = {}
-        self.publishers: dict[int, RunningProcess] = {}
 
     def start(self) -> None:
         """Broker, consumer and receipt publisher, in the namespace."""
@@ -90,17 +64,6 @@ class MeshCenter(Center):
         self.broker = RunningProcess(self.place.command(str(find_mosquitto()), "-c", str(configuration)), log=log)
         self.start_consumer(1, *self.place.command())
         self.start_publisher(1, *self.place.command())
-
-    def back_up(self) -> None:
-        """Back the census database up, which moves the watermark."""
-        self.ask("backup", "run")
-
-    def _run(self, *arguments: str | Path) -> str:
-        words = list(map(str, arguments))
-        ended = CliRunner().invoke(central_broker_program, words, env=self._environment, prog_name="central-broker")
-        if ended.exit_code:
-            raise CommandFailed(f"{words} ended with {ended.exit_code}: {ended.output}") from ended.exception
-        return ended.stdout
 
 
 class MeshDevice(Device):
