@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from edge_agent.backoff import Backoff
 from edge_agent.engine.ports import LinkHost, QueueDesk
-from edge_agent.engine.standing import barred_devices
-from edge_agent.engine.store import StoreFault
-from edge_agent.mesh.allowance import Allowance
+from edge_agent.mesh.allowance import Allowances
 from edge_agent.mesh.carrier import Carrier
 from edge_agent.mesh.connection import NoNeighbourError, PeerConnection, dial, receive
 from edge_agent.mesh.dialling import DIALS_AT_ONCE_MAX, Address, Dialling, Ending, Try
@@ -28,6 +25,7 @@ from edge_agent.mesh.door import Door, Stranger
 from edge_agent.mesh.peer_link import CLOSED, PROGRESS_SECONDS, Passed, PeerLink
 from edge_agent.mesh.peer_tls import PeerTls
 from edge_agent.mesh.refusals import Faults, Refusals
+from edge_agent.mesh.standings import Standings
 from edge_agent.mesh.ways import NoWay, Way
 from operations.journal import get_logger
 from sync_protocol.mesh import Hello
@@ -38,7 +36,8 @@ PEERS_MAX: Final = 24
 """More than meet on one access point in a district office. Each may hold a megabyte while bundles are under way."""
 
 COMINGS_PER_MINUTE_MAX: Final = 12
-"""Of one device, counting those that dial here. An honest one pauses before it dials again."""
+"""Of one device, counting those that dial here: each costs lines in the journal, and a commit. An honest one pauses
+before it dials again."""
 COMERS_MAX: Final = 256
 
 QUIET_SECONDS: Final = 10
@@ -100,14 +99,14 @@ class Neighbours:
         self._settings = settings
         self._tls = tls
         self._host = host
-        self._queue = queue
+        self._standings = Standings(queue)
         self._hello = hello
         self._on_change = on_change
         self._keys = count(1)
         self._links: dict[bytes, PeerLink] = {}
         self._leads_to: dict[Address, bytes] = {}
         self._way_to = way_to
-        self._comings: dict[bytes, Allowance] = {}
+        self._comings = Allowances(COMINGS_PER_MINUTE_MAX, 60, keys_max=COMERS_MAX)
         self._carriers: dict[PeerLink, Carrier] = {}
         self._retiring = False
         self._faults = Faults()
@@ -191,7 +190,7 @@ class Neighbours:
     # What a link asks (peer_link.Admission).
 
     async def greeted(self, link: PeerLink) -> str | None:
-        refusal = await self._standing_refusal(link.device)
+        refusal = await self._standings.refusal(link.device)
         if refusal is not None:
             return refusal
         if not link.dialled and self._links.get(link.device) is not link:
@@ -230,7 +229,7 @@ class Neighbours:
             if connection.device == self._device:
                 await connection.close()
                 raise NoNeighbourError(_OURSELVES)  # noqa: TRY301  # it is told like every other refusal
-            if not self._may_come(connection.device):
+            if not self._comings.take(connection.device, asyncio.get_running_loop().time()):
                 await connection.close()
                 raise NoNeighbourError("it comes and goes too often")  # noqa: TRY301  # the same
         except NoNeighbourError as error:
@@ -284,7 +283,7 @@ class Neighbours:
 
     async def _keep(self, connection: PeerConnection, way: Way | None) -> Try:
         """Talk on a connection that was dialled, if it is to be kept."""
-        refusal = await self._standing_refusal(connection.device)
+        refusal = await self._standings.refusal(connection.device)
         before = self._links.get(connection.device)
         if refusal is None and before is None and len(self._links) >= self._settings.peers_max:
             refusal = "there are too many neighbours"
@@ -307,14 +306,6 @@ class Neighbours:
         if link.up_seconds is None:
             return Try(Ending.FAILED)
         return Try(Ending.IDLE if link.ended_idle else Ending.ENDED, link.up_seconds)
-
-    def _may_come(self, device: bytes) -> bool:
-        """Whether a device that dials has not done so too often: each time costs lines in the journal, and a commit."""
-        allowance = self._comings.pop(device, None) or Allowance(COMINGS_PER_MINUTE_MAX, 60)
-        while len(self._comings) >= COMERS_MAX:
-            self._comings.pop(next(iter(self._comings)))
-        self._comings[device] = allowance  # the last seen are kept
-        return allowance.take(1, asyncio.get_running_loop().time())
 
     def _link(self, connection: PeerConnection, way: Way | None) -> PeerLink:
         progress_seconds = self._settings.progress_seconds
@@ -351,27 +342,13 @@ class Neighbours:
                 self._on_change()
         return self._outcome(link)
 
-    # Standings.
-
     async def _watch_standings(self) -> None:
         """Part from neighbours that are called in while they are connected."""
         while True:
             await asyncio.sleep(self._settings.standing_check_seconds)
             if not self._links:
                 continue
-            with suppress(StoreFault):  # the runner tells of it, and closes the links that it concerns
-                for device, refusal in (await self._refused(tuple(self._links))).items():
-                    link = self._links.get(device)
-                    if link is not None:
-                        link.part(refusal)
-
-    async def _standing_refusal(self, device: bytes) -> str | None:
-        try:
-            return (await self._refused((device,))).get(device)
-        except StoreFault:
-            return "the queue cannot be asked whether it was called in"
-
-    async def _refused(self, devices: Iterable[bytes]) -> dict[bytes, str]:
-        """Return why some of the devices are not to be spoken to; raises StoreFault."""
-        barred = await self._queue.ask(lambda transaction: barred_devices(devices, transaction))
-        return {device: f"the authority says that it is {standing.name.lower()}" for device, standing in barred.items()}
+            for device, refusal in (await self._standings.called_in(tuple(self._links))).items():
+                link = self._links.get(device)
+                if link is not None:
+                    link.part(refusal)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from structlog.testing import capture_logs
 
 from central_broker.tls_authority import CONSUMER_NAME, create_tls_authority, to_pem
-from edge_agent.mesh import connection, door, neighbours
+from edge_agent.mesh import connection, door, neighbours, standings
 from edge_agent.mesh.connection import PeerConnection
 from edge_agent.mesh.neighbours import MeshSettings
 from edge_agent.mesh.peer_link import PeerLink
@@ -405,7 +405,7 @@ async def test_a_dial_that_is_called_off_leaves_no_connection_behind(
     asked = asyncio.Event()
     made: list[PeerConnection] = []
 
-    async def ask_without_end(self: neighbours.Neighbours, device: bytes) -> str | None:
+    async def ask_without_end(self: standings.Standings, device: bytes) -> str | None:
         asked.set()
         await asyncio.Event().wait()
         return None
@@ -416,7 +416,7 @@ async def test_a_dial_that_is_called_off_leaves_no_connection_behind(
             made.append(self)
 
     async with mesh_device(tmp_path, "b", certificates) as b:
-        monkeypatch.setattr(neighbours.Neighbours, "_standing_refusal", ask_without_end)
+        monkeypatch.setattr(standings.Standings, "refusal", ask_without_end)
         monkeypatch.setattr(connection, "PeerConnection", Watched)
         async with mesh_device(tmp_path, "a", certificates) as a:
             a.neighbours.meet(ADDRESS, b.port)
