@@ -4,6 +4,7 @@
 |---|---|
 | a link that held, or one by another address that did | again after a short pause |
 | nothing, or a link that ended soon | again after a pause that grows with every failure |
+| nothing, of a configured address | the same, and at once when the interfaces change |
 | the n-th failure in a row of an address that was only discovered | again after a long rest |
 | a link that ended for want of news | again after a long rest, or when the address is met once more |
 | a quiet link that the far end closed | the same for a discovered address; for any other, again after a short pause |
@@ -162,9 +163,12 @@ class Dialling:
                 known.again.set()
 
     def ways_changed(self) -> None:
-        """Try again at once where there was no way."""
-        for known in self._known.values():
-            if known.paused_after in (Ending.NO_WAY, Ending.OURSELVES):
+        """Try again at once where there was no way, and configured addresses that were not reached by the old ones."""
+        for address, known in self._known.items():
+            if known.paused_after is Ending.FAILED and address in self._static:
+                known.failures = 0
+                known.again.set()
+            elif known.paused_after in (Ending.NO_WAY, Ending.OURSELVES):
                 known.again.set()
 
     def _has_room(self) -> bool:
@@ -190,6 +194,8 @@ class Dialling:
             while known.announced:
                 if not is_static and not held:
                     await asyncio.sleep(self._tries.spend(1, asyncio.get_running_loop().time()))
+                    if not known.announced:
+                        break
                 tried = await self._one_try(address)
                 if tried.ending not in (Ending.NO_WAY, Ending.OURSELVES):
                     came_up = tried.ending is not Ending.FAILED
