@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,14 +109,17 @@ class OwnStanding:
         """Look again, after something happened, until cancelled."""
         while True:
             await self._due.wait()
-            self._due.clear()
             await self.look()
             await asyncio.sleep(self._look_seconds)
 
     async def look(self) -> None:
         """Look at the queue, and tell of a change that matters."""
-        with suppress(StoreFault):  # the runner tells of it; what was known still holds
+        self._due.clear()
+        try:
             look = await self._queue.ask(self._look_at)
+        except StoreFault:  # what was known still holds, and what changed is looked for again
+            self._due.set()
+        else:
             self._take(look)
 
     def _look_at(self, transaction: StoreTransaction) -> _Look:

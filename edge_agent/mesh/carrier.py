@@ -1,4 +1,4 @@
-"""What carries a link: its interface, and when something last passed over it."""
+"""What is known of a link beside what it says: its interface, when something last passed over it, its end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from edge_agent.mesh.dialling import Try
 from edge_agent.mesh.peer_link import Passed
 from edge_agent.mesh.ways import Way
 
@@ -27,8 +28,14 @@ class Carrier:
     way: Way | None
     writer: asyncio.StreamWriter
     passed_at: float
+    ended: asyncio.Future[Try]
+    """What became of it, once it is over and nothing of it is left."""
     bundles: int = 0
     octets: int = 0
+    refused: bool = False
+    """Whether this device did not want it."""
+    hello_is_old: bool = False
+    """Whether this device stands otherwise than it said when it dialled."""
 
     def quiet_seconds(self, passed: Passed, now_seconds: float) -> float:
         """For how long nothing has passed, as far as it was looked at."""

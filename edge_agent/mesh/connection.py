@@ -14,17 +14,30 @@ from typing import Final, TypeVar
 from edge_agent.mesh.bound_sockets import bound_socket, socket_address, unbound_socket
 from edge_agent.mesh.dialling import Address
 from edge_agent.mesh.peer_tls import NotADeviceError, PeerTls, device_of
+from edge_agent.mesh.refusals import Refuser
 from edge_agent.mesh.ways import Way
 
 Made = TypeVar("Made")
 
 READ_BYTES: Final = 64 * 1024
+_ALERT: Final = " alert "
+_CUT: Final = "it broke off the handshake; perhaps it does not accept this device's certificate"
 _FAREWELL_SECONDS: Final = 2
 """How long the far end may take to take leave."""
 
 
+NOT_ACCEPTED: Final = "it does not accept this device"
+"""So begins what is said of a far end that has broken off TLS itself."""
+
+
 class NoNeighbourError(Exception):
-    """Nobody could be reached, or whoever is there is no device of ours; the text is ours, not the far end's."""
+    """Nobody could be reached, or whoever is there is no device of ours, or does not want this one; the text is ours,
+    not the far end's.
+    """
+
+    def __init__(self, reason: str, by: Refuser) -> None:
+        super().__init__(reason)
+        self.by = by
 
 
 @dataclass(frozen=True)
@@ -87,13 +100,13 @@ async def dial(
         return made
 
     transport = await _in_time(shake_hands, handshake_seconds)
-    told = address.host if way is None else told_address(address.host, way)
+    told = told_address(address.host, None if way is None else way.interface)
     return _proven(transport, reader, protocol, told, dialled=True, began_seconds=began_seconds)
 
 
-def told_address(host: str, way: Way | None) -> str:
+def told_address(host: str, interface: str | None) -> str:
     """The address as people are told it: a link-local one says nothing without its interface."""
-    return f"{host}%{way.interface}" if way is not None and host.startswith("fe80:") and "%" not in host else host
+    return f"{host}%{interface}" if interface is not None and host.startswith("fe80:") and "%" not in host else host
 
 
 async def receive(accepted: socket.socket, address: str, tls: PeerTls, timeout_seconds: float) -> PeerConnection:
@@ -111,7 +124,7 @@ async def receive(accepted: socket.socket, address: str, tls: PeerTls, timeout_s
         )
         return made
 
-    transport = await _in_time(shake_hands, timeout_seconds)
+    transport = await _in_time(shake_hands, timeout_seconds, received=True)
     return _proven(transport, reader, protocol, address, dialled=False, began_seconds=began_seconds)
 
 
@@ -120,7 +133,9 @@ def problem_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'broken off').lower().replace('_', ' ')}"
+        words = (error.reason or "broken off").lower().replace("_", " ")
+        _, alert, said = words.partition(_ALERT)
+        return f"{NOT_ACCEPTED} ({said})" if alert else f"TLS: {words}"
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
     if isinstance(error, ConnectionAbortedError) and error.errno is None:
@@ -128,18 +143,31 @@ def problem_of(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
-async def _in_time(connect: Callable[[], Awaitable[Made]], timeout_seconds: float) -> Made:
+async def _in_time(connect: Callable[[], Awaitable[Made]], timeout_seconds: float, *, received: bool = False) -> Made:
     try:
         async with asyncio.timeout(timeout_seconds):
             return await connect()
     except PermissionError as error:
         raise NoNeighbourError(
-            "this machine does not let it be dialled (a firewall, or a kernel before 5.7)"
+            "this machine does not let it be dialled (a firewall, or a kernel before 5.7)", Refuser.NOBODY
         ) from error
     except OSError as error:  # TimeoutError and ssl.SSLError are among them
-        raise NoNeighbourError(problem_of(error)) from error
+        is_cut = isinstance(error, ConnectionResetError) and error.errno is None  # so asyncio tells of an early end
+        raise NoNeighbourError(_CUT if is_cut else problem_of(error), _refuser(error, received=received)) from error
     except (ValueError, OverflowError) as error:  # a discovery may hand on whatever it was told
-        raise NoNeighbourError("its address is none") from error
+        raise NoNeighbourError("its address is none", Refuser.NOBODY) from error
+
+
+def _refuser(error: OSError, *, received: bool) -> Refuser:
+    """Return who did not want the connection. Who dials here, and shakes no hands as a neighbour would, is refused; who
+    is dialled, and does not, was not reached.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Refuser.US
+    if problem_of(error).startswith(NOT_ACCEPTED):
+        return Refuser.IT
+    is_misuse = isinstance(error, ssl.SSLError | TimeoutError | ConnectionAbortedError)
+    return Refuser.US if received and is_misuse else Refuser.NOBODY
 
 
 def _stream() -> tuple[asyncio.StreamReader, asyncio.StreamReaderProtocol]:
@@ -157,11 +185,11 @@ def _proven(
     began_seconds: float,
 ) -> PeerConnection:
     if not isinstance(transport, asyncio.Transport):
-        raise NoNeighbourError("the event loop has no such connections")
+        raise NoNeighbourError("the event loop has no such connections", Refuser.NOBODY)
     writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     try:
         device = device_of(transport.get_extra_info("ssl_object"))
     except NotADeviceError as error:
         transport.abort()
-        raise NoNeighbourError(str(error)) from error
+        raise NoNeighbourError(str(error), Refuser.US) from error
     return PeerConnection(device, address, dialled, began_seconds, reader, writer)

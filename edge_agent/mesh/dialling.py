@@ -4,8 +4,10 @@
 |---|---|
 | a link that held, or one by another address that did | again after a short pause |
 | nothing, or a link that ended soon | again after a pause that grows with every failure |
+| nothing, of a configured address | the same, and at once when the interfaces change |
 | the n-th failure in a row of an address that was only discovered | again after a long rest |
 | a link that ended for want of news | again after a long rest, or when the address is met once more |
+| a quiet link that the far end closed | the same for a discovered address; for any other, again after a short pause |
 | no way there now, or the device itself | again when the interfaces change, or after a while |
 
 A discovered address that is lost, and has no link, is forgotten. Of discovered ones only so many have a place; while
@@ -52,6 +54,9 @@ class Ending(Enum):
     FAILED = "failed"
     ENDED = "ended"
     IDLE = "idle"
+    QUIET = "quiet"
+    """The far end closed it when nothing had passed for long: it has come to its rest a little sooner than we, or it
+    starts anew, and then a discovery tells."""
     OURSELVES = "ourselves"
     NO_WAY = "no_way"
 
@@ -136,7 +141,7 @@ class Dialling:
         known = self._known.get(address)
         if known is not None:
             known.announced = True
-            if known.paused_after is Ending.IDLE:
+            if known.paused_after in (Ending.IDLE, Ending.QUIET):
                 known.again.set()
         elif self._group is not None and (address in self._static or self._has_room()):
             self._start(address, self._group)
@@ -158,9 +163,12 @@ class Dialling:
                 known.again.set()
 
     def ways_changed(self) -> None:
-        """Try again at once where there was no way."""
-        for known in self._known.values():
-            if known.paused_after in (Ending.NO_WAY, Ending.OURSELVES):
+        """Try again at once where there was no way, and configured addresses that were not reached by the old ones."""
+        for address, known in self._known.items():
+            if known.paused_after is Ending.FAILED and address in self._static:
+                known.failures = 0
+                known.again.set()
+            elif known.paused_after in (Ending.NO_WAY, Ending.OURSELVES):
                 known.again.set()
 
     def _has_room(self) -> bool:
@@ -186,6 +194,8 @@ class Dialling:
             while known.announced:
                 if not is_static and not held:
                     await asyncio.sleep(self._tries.spend(1, asyncio.get_running_loop().time()))
+                    if not known.announced:
+                        break
                 tried = await self._one_try(address)
                 if tried.ending not in (Ending.NO_WAY, Ending.OURSELVES):
                     came_up = tried.ending is not Ending.FAILED
@@ -218,6 +228,8 @@ class Dialling:
                 seconds = REST_SECONDS * (0.5 + self._randomness())
             case Ending.NO_WAY:
                 seconds = NO_WAY_SECONDS * (0.5 + self._randomness())
+            case Ending.QUIET if not is_static:
+                seconds = REST_SECONDS * (0.5 + self._randomness())
             case _ if not is_static and known.failures >= DISCOVERED_TRIES_MAX:
                 seconds = REST_SECONDS * (0.5 + self._randomness())
             case _:

@@ -98,7 +98,7 @@ class Door:
                     await asyncio.sleep(_PAUSE_SECONDS)
                     continue
                 threshold = self._threshold(way)
-                stranger = Stranger(told_address(str(source[0]), way), way)
+                stranger = Stranger(told_address(str(source[0]), None if way is None else way.interface), way)
                 cost = 1.0 if self._admit(accepted, stranger, threshold) else _TURNED_AWAY_COST
                 # Where many wait, accepting never does, and nothing else would have its turn.
                 await asyncio.sleep(threshold.arrivals.spend(cost, loop.time()))

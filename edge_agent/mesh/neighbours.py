@@ -10,35 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
 from edge_agent.backoff import Backoff
 from edge_agent.engine.ports import LinkHost, QueueDesk
-from edge_agent.engine.standing import barred_devices
-from edge_agent.engine.store import StoreFault
-from edge_agent.mesh.allowance import Allowance
+from edge_agent.mesh import conversation
+from edge_agent.mesh.allowance import Allowances
 from edge_agent.mesh.carrier import Carrier
-from edge_agent.mesh.connection import NoNeighbourError, PeerConnection, dial, receive
+from edge_agent.mesh.connection import NoNeighbourError, PeerConnection, dial, receive, told_address
 from edge_agent.mesh.dialling import DIALS_AT_ONCE_MAX, Address, Dialling, Ending, Try
 from edge_agent.mesh.door import Door, Stranger
+from edge_agent.mesh.link_endings import ANEW, CONNECTED, FAULT, SLEEPING, STOPPED, LinkEndings
 from edge_agent.mesh.peer_link import CLOSED, PROGRESS_SECONDS, Passed, PeerLink
 from edge_agent.mesh.peer_tls import PeerTls
-from edge_agent.mesh.refusals import Faults, Refusals
+from edge_agent.mesh.refusals import Faults, Refusals, Refuser
+from edge_agent.mesh.standings import Standings
 from edge_agent.mesh.ways import NoWay, Way
-from operations.journal import get_logger
 from sync_protocol.mesh import Hello
-
-log = get_logger()
 
 PEERS_MAX: Final = 24
 """More than meet on one access point in a district office. Each may hold a megabyte while bundles are under way."""
 
 COMINGS_PER_MINUTE_MAX: Final = 12
-"""Of one device, counting those that dial here. An honest one pauses before it dials again."""
+"""Of one device, counting those that dial here: each costs lines in the journal, and a commit. An honest one pauses
+before it dials again."""
 COMERS_MAX: Final = 256
 
 QUIET_SECONDS: Final = 10
@@ -47,9 +45,8 @@ QUIET_LOOK_SECONDS: Final = 1
 RETIRING_SECONDS_MAX: Final = 1800
 """A tablet's whole month passes within it, and nobody can keep the device awake for longer."""
 
-_SLEEPING: Final = "this device goes to sleep"
 _OURSELVES: Final = "it is this device itself"
-_CONNECTED: Final = "it is connected already"
+_TOO_MANY: Final = "there are too many neighbours"
 
 
 @dataclass(frozen=True)
@@ -100,20 +97,21 @@ class Neighbours:
         self._settings = settings
         self._tls = tls
         self._host = host
-        self._queue = queue
+        self._standings = Standings(queue)
         self._hello = hello
         self._on_change = on_change
         self._keys = count(1)
         self._links: dict[bytes, PeerLink] = {}
         self._leads_to: dict[Address, bytes] = {}
         self._way_to = way_to
-        self._comings: dict[bytes, Allowance] = {}
+        self._comings = Allowances(COMINGS_PER_MINUTE_MAX, 60, keys_max=COMERS_MAX)
         self._carriers: dict[PeerLink, Carrier] = {}
         self._retiring = False
         self._faults = Faults()
         self.refusals = Refusals()
         self._dials = asyncio.Semaphore(DIALS_AT_ONCE_MAX)
-        self._door = Door(self._receive, lambda address: self.refusals.tell(address, "too many come from it at once"))
+        self._endings = LinkEndings(self.refusals)
+        self._door = Door(self._receive, self._turn_away)
         self._arriving: dict[PeerLink, Callable[[], None]] = {}
         self._dialling = Dialling(
             settings.static_peers,
@@ -129,7 +127,7 @@ class Neighbours:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._door.run())
             group.create_task(self._dialling.run())
-            group.create_task(self._watch_standings())
+            group.create_task(self._watch_links())
 
     def listen(self, listener: socket.socket, way: Way | None = None) -> None:
         """Accept on a socket that listens, while `run` runs; the socket is taken over."""
@@ -146,13 +144,16 @@ class Neighbours:
 
     def lose(self, address: str, port: int, interface: str | None = None) -> None:
         """Hear that nobody says any more that a neighbour is there; a link stays."""
-        self._dialling.lose(Address(address, port, interface))
+        lost = Address(address, port, interface)
+        self._leads_to.pop(lost, None)  # who comes there next may be somebody else
+        self._dialling.lose(lost)
 
     def ways_changed(self, has: Callable[[Way], bool]) -> None:
         """Hear that the interfaces changed: part from whoever was reached by one that is gone, and dial anew."""
         for link, carrier in list(self._carriers.items()):
             if carrier.way is not None and not has(carrier.way):
                 link.part(f"{carrier.way.interface} is gone, or has no carrier")
+        self._leads_to.clear()
         self._dialling.ways_changed()
 
     async def retire(self) -> None:
@@ -166,15 +167,18 @@ class Neighbours:
                 late = now_seconds >= began_seconds + RETIRING_SECONDS_MAX
                 for link, carrier in list(self._carriers.items()):
                     if late or carrier.quiet_seconds(link.passed, now_seconds) >= QUIET_SECONDS:
-                        link.part(_SLEEPING)
+                        link.part(SLEEPING)
         except asyncio.CancelledError:
             self._retiring = False
             raise
 
     def hello_changed(self) -> None:
         """Tell every neighbour how this device stands now."""
-        for link in self._up():
-            link.say(self._hello())
+        for link, carrier in self._carriers.items():
+            if link.is_up:
+                link.say(self._hello())
+            elif link.dialled:  # it has said hello already, and was not answered yet
+                carrier.hello_is_old = True
 
     def states(self) -> Sequence[NeighbourState]:
         """Return those that are connected."""
@@ -191,13 +195,12 @@ class Neighbours:
     # What a link asks (peer_link.Admission).
 
     async def greeted(self, link: PeerLink) -> str | None:
-        refusal = await self._standing_refusal(link.device)
-        if refusal is not None:
-            return refusal
-        if not link.dialled and self._links.get(link.device) is not link:
+        refusal = await self._standings.refusal(link.device)
+        if refusal is None and not link.dialled and self._links.get(link.device) is not link:
             refusal = self._prefer(link)
             if refusal is None and link in self._arriving:
                 self._arriving[link]()
+        self._carriers[link].refused = refusal is not None
         return refusal
 
     def hello(self) -> Hello:
@@ -208,20 +211,28 @@ class Neighbours:
 
     def _prefer(self, link: PeerLink) -> str | None:
         """Let a link that the far end has dialled in, in the place of another one if there is; or say why not."""
-        before = self._links.get(link.device)
+        before = self._current(link.device)
         if link.is_over:  # while the queue was asked: it must not take the place of one that stands
             return CLOSED
         if before is not None:
             if before.dialled and self._device < link.device:
                 before.probe()
-                return _CONNECTED
-            before.part("the neighbour has connected anew")
+                return CONNECTED
+            before.part(ANEW)
         elif len(self._links) >= self._settings.peers_max:
-            return "there are too many neighbours"
+            return _TOO_MANY
         self._links[link.device] = link
         return None
 
+    def _current(self, device: bytes) -> PeerLink | None:
+        """Return the link with a device; one that is over, and only takes leave, is none."""
+        link = self._links.get(device)
+        return None if link is None or link.is_over else link
+
     # Connections.
+
+    def _turn_away(self, address: str) -> None:
+        self.refusals.tell(address, "too many come from it at once", by=Refuser.US)
 
     async def _receive(self, accepted: socket.socket, stranger: Stranger, come_through: Callable[[], None]) -> None:
         address = stranger.address
@@ -229,12 +240,12 @@ class Neighbours:
             connection = await receive(accepted, address, self._tls, self._settings.handshake_seconds)
             if connection.device == self._device:
                 await connection.close()
-                raise NoNeighbourError(_OURSELVES)  # noqa: TRY301  # it is told like every other refusal
-            if not self._may_come(connection.device):
+                raise NoNeighbourError(_OURSELVES, Refuser.NOBODY)  # noqa: TRY301  # it is told like every other refusal
+            if not self._comings.take(connection.device, asyncio.get_running_loop().time()):
                 await connection.close()
-                raise NoNeighbourError("it comes and goes too often")  # noqa: TRY301  # the same
+                raise NoNeighbourError("it comes and goes too often", Refuser.US)  # noqa: TRY301  # the same
         except NoNeighbourError as error:
-            self.refusals.tell(address, str(error))
+            self.refusals.tell(address, str(error), by=error.by)
             return
         link = self._link(connection, stranger.way)
         self._arriving[link] = come_through
@@ -247,14 +258,15 @@ class Neighbours:
 
     async def _attempt(self, address: Address) -> Try:
         """Dial once, unless a link with whoever was there before is up: then wait for its end."""
-        known = self._links.get(self._leads_to.get(address, b""))
+        known = self._current(self._leads_to.get(address, b""))
         if known is not None:
             return await self._end_of(known)
         if address.interface is not None and len(self._links) >= self._settings.peers_max:
             return Try(Ending.FAILED)
+        told = told_address(address.host, address.interface)
         way = self._way_to(address)
         if isinstance(way, NoWay):
-            self.refusals.tell(address.host, way.reason, dialled=True)
+            self.refusals.tell(told, way.reason, by=Refuser.NOBODY, dialled=True)
             return Try(Ending.NO_WAY)
         try:
             async with self._dials:
@@ -268,11 +280,11 @@ class Neighbours:
                     handshake_seconds=self._settings.handshake_seconds,
                 )
         except NoNeighbourError as error:
-            self.refusals.tell(address.host, str(error), dialled=True)
+            self.refusals.tell(told, str(error), by=error.by, dialled=True)
             return Try(Ending.FAILED)
         if connection.device == self._device:
             await connection.close()
-            self.refusals.tell(address.host, _OURSELVES, dialled=True)
+            self.refusals.tell(told, _OURSELVES, by=Refuser.NOBODY, dialled=True)
             return Try(Ending.OURSELVES)
         self._leads_to = {one: who for one, who in self._leads_to.items() if one in self._dialling.addresses}
         self._leads_to[address] = connection.device
@@ -284,13 +296,14 @@ class Neighbours:
 
     async def _keep(self, connection: PeerConnection, way: Way | None) -> Try:
         """Talk on a connection that was dialled, if it is to be kept."""
-        refusal = await self._standing_refusal(connection.device)
-        before = self._links.get(connection.device)
+        refusal = await self._standings.refusal(connection.device)
+        before = self._current(connection.device)
         if refusal is None and before is None and len(self._links) >= self._settings.peers_max:
-            refusal = "there are too many neighbours"
+            refusal = _TOO_MANY
         if refusal is not None:
             await connection.close()
-            self.refusals.tell(connection.address, refusal, device=connection.device, dialled=True)
+            device, told = connection.device, connection.address
+            self.refusals.tell(told, refusal, by=Refuser.US, device=device, dialled=True)
             return Try(Ending.FAILED)
         if before is not None:
             await connection.close()
@@ -300,21 +313,20 @@ class Neighbours:
         return await self._talk(link)
 
     async def _end_of(self, link: PeerLink) -> Try:
-        await link.ended()
-        return self._outcome(link)
+        ended = self._carriers[link].ended
+        await asyncio.wait({ended})
+        return ended.result()
 
-    def _outcome(self, link: PeerLink) -> Try:
+    def _outcome(self, link: PeerLink, carrier: Carrier, reason: str) -> Try:
         if link.up_seconds is None:
             return Try(Ending.FAILED)
-        return Try(Ending.IDLE if link.ended_idle else Ending.ENDED, link.up_seconds)
-
-    def _may_come(self, device: bytes) -> bool:
-        """Whether a device that dials has not done so too often: each time costs lines in the journal, and a commit."""
-        allowance = self._comings.pop(device, None) or Allowance(COMINGS_PER_MINUTE_MAX, 60)
-        while len(self._comings) >= COMERS_MAX:
-            self._comings.pop(next(iter(self._comings)))
-        self._comings[device] = allowance  # the last seen are kept
-        return allowance.take(1, asyncio.get_running_loop().time())
+        if link.ended_idle:
+            return Try(Ending.IDLE, link.up_seconds)
+        # Both come to their rest at about the same time, and only one of them is the first to say so.
+        quiet_seconds = asyncio.get_running_loop().time() - carrier.passed_at
+        almost_seconds = conversation.IDLE_SECONDS - 2 * self._settings.standing_check_seconds
+        is_quiet = reason == CLOSED and quiet_seconds >= almost_seconds
+        return Try(Ending.QUIET if is_quiet else Ending.ENDED, link.up_seconds)
 
     def _link(self, connection: PeerConnection, way: Way | None) -> PeerLink:
         progress_seconds = self._settings.progress_seconds
@@ -325,53 +337,44 @@ class Neighbours:
             progress_seconds=progress_seconds,
             on_up=self._came_up,
         )
-        self._carriers[link] = Carrier(way, connection.writer, asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        self._carriers[link] = Carrier(way, connection.writer, loop.time(), loop.create_future())
         return link
 
     def _came_up(self, link: PeerLink) -> None:
-        log.info("neighbour_connected", device=link.device, address=link.address, dialled=link.dialled)
+        self._endings.came_up(link)
+        if self._carriers[link].hello_is_old:
+            link.say(self._hello())
         self._on_change()
 
     async def _talk(self, link: PeerLink) -> Try:
-        reason = "the mesh is switched off"
+        carrier = self._carriers[link]
+        reason = STOPPED
         try:
             reason = await link.run()
+        except Exception:
+            reason = FAULT
+            raise
         finally:
-            self._carriers.pop(link, None)
+            del self._carriers[link]
             if self._links.get(link.device) is link:
                 del self._links[link.device]
-            if reason == _CONNECTED or (link.hello is None and reason == CLOSED):
-                # There is another connection between us, and one side means to keep that one.
-                log.debug("neighbour_connection_spare", device=link.device, address=link.address, reason=reason)
-            elif link.up_seconds is None:
-                self.refusals.tell(link.address, reason, device=link.device, dialled=link.dialled)
-            else:
-                fields = {"device": link.device, "address": link.address, "seconds": round(link.up_seconds)}
-                log.info("neighbour_left", **fields, reason=reason)
+            tried = self._outcome(link, carrier, reason)
+            carrier.ended.set_result(tried)
+            has_another = any(other.device == link.device for other in self._carriers)
+            self._endings.over(link, reason, refused=carrier.refused, has_another=has_another)
+            if link.up_seconds is not None:
                 self._on_change()
-        return self._outcome(link)
+        return tried
 
-    # Standings.
-
-    async def _watch_standings(self) -> None:
-        """Part from neighbours that are called in while they are connected."""
+    async def _watch_links(self) -> None:
+        """Look when something last passed, and part from neighbours that are called in while they are connected."""
         while True:
             await asyncio.sleep(self._settings.standing_check_seconds)
+            for link, carrier in self._carriers.items():
+                carrier.quiet_seconds(link.passed, asyncio.get_running_loop().time())
             if not self._links:
                 continue
-            with suppress(StoreFault):  # the runner tells of it, and closes the links that it concerns
-                for device, refusal in (await self._refused(tuple(self._links))).items():
-                    link = self._links.get(device)
-                    if link is not None:
-                        link.part(refusal)
-
-    async def _standing_refusal(self, device: bytes) -> str | None:
-        try:
-            return (await self._refused((device,))).get(device)
-        except StoreFault:
-            return "the queue cannot be asked whether it was called in"
-
-    async def _refused(self, devices: Iterable[bytes]) -> dict[bytes, str]:
-        """Return why some of the devices are not to be spoken to; raises StoreFault."""
-        barred = await self._queue.ask(lambda transaction: barred_devices(devices, transaction))
-        return {device: f"the authority says that it is {standing.name.lower()}" for device, standing in barred.items()}
+            for device, refusal in (await self._standings.called_in(tuple(self._links))).items():
+                if (concerned := self._links.get(device)) is not None:
+                    concerned.part(refusal)

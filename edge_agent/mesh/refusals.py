@@ -1,8 +1,17 @@
-"""Tells of neighbours and strangers that no link was made with: once for each address and reason, and never many."""
+"""Tells of neighbours and strangers that no link was made with: who refused whom, once for each of them and reason, and
+never many.
+
+| event | who did not want the link |
+|---|---|
+| neighbour_refused | this device |
+| neighbour_refuses_us | the far end |
+| neighbour_unreached | neither: nobody answers, the network does not let it through, or it broke |
+"""
 
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 from typing import Final
 
 from edge_agent.mesh.allowance import Allowance
@@ -13,6 +22,14 @@ log = get_logger()
 
 LINES_PER_HOUR_MAX: Final = 120
 """A stranger can have any number of addresses; an operator reads few lines."""
+
+
+class Refuser(Enum):
+    """Who did not want a link, by the event that tells of it."""
+
+    US = "neighbour_refused"
+    IT = "neighbour_refuses_us"
+    NOBODY = "neighbour_unreached"
 
 
 class Refusals:
@@ -27,13 +44,18 @@ class Refusals:
         self.last: str | None = None
         """The last of them, for people."""
 
-    def tell(self, address: str, reason: str, *, device: bytes | None = None, dialled: bool = False) -> None:
-        """Write a line, unless the same was told within the hour, or too much."""
+    def tell(
+        self, address: str, reason: str, *, by: Refuser, device: bytes | None = None, dialled: bool = False
+    ) -> None:
+        """Write a line, unless the same was told within the hour, or too much. A device whose name is proven is the
+        same at all of its addresses.
+        """
         now_seconds = asyncio.get_running_loop().time()
-        if not dialled or device is not None:
+        if by is Refuser.US:
             self.refused += 1
             self.last = f"{address}: {reason}"
-        repeated = self._repetitions.worth_telling(f"{address} {reason}", now_seconds)
+        whom = address if device is None else device.hex()
+        repeated = self._repetitions.worth_telling(f"{by.value} {whom} {reason}", now_seconds)
         if repeated is None:
             return
         if not self._lines.take(1, now_seconds):
@@ -46,7 +68,7 @@ class Refusals:
             fields["times_untold"] = repeated
         if self._untold:
             fields["others_untold"], self._untold = self._untold, 0
-        log.info("neighbour_refused", **fields)
+        log.info(by.value, **fields)
 
 
 class Faults:

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -122,6 +124,27 @@ def test_what_one_hands_over_the_other_carries_and_both_show_it(
     assert "handed over to" in one.device.succeed("status")
     assert "tablet 1" in other.device.succeed("mesh", "status")
     assert "zeroconf" not in Path(f"/proc/{one.device.process.pid}/maps").read_text()
+
+
+def test_neighbours_hear_that_the_room_of_a_device_has_become_less(
+    stack: ExitStack, tmp_path: Path, authority: TestAuthority
+) -> None:
+    peers = 'discovery = false\nstatic_peers = ["192.168.77.2"]'
+    small = "discovery = false\nforeign_megabytes_max = 16"
+    one, other = pair(stack, tmp_path, authority, (peers, small))
+    one.start()
+    other.start()
+    wait_until(
+        lambda: [peer["room_bytes"] for peer in one.peers()] == [16 * 1024 * 1024],
+        "it has heard of the room",
+        evidence=_logs(one, other),
+    )
+    noise = Random(7)
+    one.device.submit(*(f'{{"notes":"{b64encode(noise.randbytes(130_000)).decode()}"}}' for _ in range(36)))
+    wait_until(lambda: other.device.counts()["carried_for_others"] == 36, "it carries them", evidence=_logs(one, other))
+    wait_until(
+        lambda: one.peers()[0]["room_bytes"] < 12 * 1024 * 1024, "it has heard of less", evidence=_logs(one, other)
+    )
 
 
 @pytest.mark.skipif(why_no_mosquitto() is not None, reason=str(why_no_mosquitto()))

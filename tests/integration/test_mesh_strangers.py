@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Iterator, MutableMapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from structlog.testing import capture_logs
 
 from central_broker.tls_authority import CONSUMER_NAME, create_tls_authority, to_pem
-from edge_agent.mesh import connection, door, neighbours
+from edge_agent.mesh import connection, door, neighbours, standings
 from edge_agent.mesh.connection import PeerConnection
 from edge_agent.mesh.neighbours import MeshSettings
 from edge_agent.mesh.peer_link import PeerLink
-from edge_agent.mesh.peer_tls import APPLICATION_PROTOCOL, peer_tls
+from edge_agent.mesh.peer_tls import APPLICATION_PROTOCOL, PeerTls, peer_tls
 from edge_agent.mesh.ways import Way
 from edge_agent.tls import TlsMaterial, TlsMaterialError
 from sync_protocol.bundle import write_bundle
@@ -56,8 +57,8 @@ def logs() -> Iterator[Logs]:
         yield captured
 
 
-def refusals(logs: Logs) -> list[str]:
-    return [f"{line['reason']}" for line in logs if line["event"] == "neighbour_refused"]
+def refusals(logs: Logs, event: str = "neighbour_refused") -> list[str]:
+    return [f"{line['reason']}" for line in logs if line["event"] == event]
 
 
 def name(number: int) -> str:
@@ -143,7 +144,9 @@ async def test_strangers_of_every_kind_are_refused_with_one_line_each_and_a_link
         "oversized",
     ):
         assert any(part in one for one in told), (part, told)
-    assert [line["reason"] for line in logs if line["event"] == "neighbour_left"][:1] == ["the mesh is switched off"]
+    assert [line["reason"] for line in logs if line["event"] == "neighbour_left"][:1] == [
+        "the mesh of this device stops"
+    ]
 
 
 @on_event_loop
@@ -193,8 +196,110 @@ async def test_a_device_that_was_called_in_is_refused_whoever_dials(
         reason = "the authority says that it is lost"
         await until(lambda: reason in refusals(logs))
         assert [one["dialled"] for one in logs if one.get("reason") == reason] == [dialled]
+        # Whoever is refused is not told why, and says no more than what he has seen.
+        await until(lambda: bool(refusals(logs, "neighbour_refuses_us")))
+        (told,) = [one for one in logs if one["event"] == "neighbour_refuses_us"]
+        assert "without a hello" in told["reason"]
+        assert (told["device"], told["dialled"]) == (b.id, not dialled)
+        assert (a.neighbours.refusals.refused, a.neighbours.refusals.last) == (0, None)
+        assert b.neighbours.refusals.refused > 0
         assert not a.connected()
         assert not b.connected()
+
+
+@pytest.mark.parametrize("dialled", [False, True])
+@on_event_loop
+async def test_the_journal_says_which_side_does_not_accept_the_others_certificate(
+    tmp_path: Path, certificates: Certificates, logs: Logs, dialled: bool
+) -> None:
+    other = Certificates(tmp_path / "other", create_tls_authority())
+    other.folder.mkdir()
+    stranger = peer_tls(replace(other.device(name(1)), authority=certificates.root))  # it would accept ours
+    if dialled:
+        server = await asyncio.start_server(lambda reader, writer: None, ADDRESS, 0, ssl=stranger.server)
+        async with server, mesh_device(tmp_path, "a", certificates) as a:
+            a.neighbours.meet(ADDRESS, server.sockets[0].getsockname()[1])
+            await until(lambda: bool(refusals(logs)))
+    else:
+        async with mesh_device(tmp_path, "a", certificates) as a:
+            assert await is_turned_away(a.port, stranger.client)
+            await until(lambda: bool(refusals(logs)))
+    (line,) = [one for one in logs if one["event"].startswith("neighbour_")]
+    assert "its certificate does not verify" in line["reason"]
+    assert line["dialled"] is dialled
+
+
+def choosy(certificates: Certificates, folder: Path) -> PeerTls:
+    """Return a device's contexts that accept no certificate of ours, though its own is one."""
+    other = Certificates(folder / "other", create_tls_authority())
+    other.folder.mkdir()
+    return peer_tls(replace(certificates.device(name(1)), authority=other.root))
+
+
+def shake_hands_in_vain(made: socket.socket, context: ssl.SSLContext, *, serves: bool) -> None:
+    """As OpenSSL does it by itself: whoever does not accept a certificate says so, which asyncio leaves out."""
+    made.settimeout(20)
+    with made.dup() as plain, suppress(OSError):
+        with suppress(OSError), context.wrap_socket(made, server_side=serves):
+            pass
+        plain.shutdown(socket.SHUT_WR)
+        while plain.recv(65536):  # a reset would overtake what was said
+            pass
+
+
+@pytest.mark.parametrize("dialled", [False, True])
+@on_event_loop
+async def test_whoever_says_that_it_does_not_accept_this_devices_certificate_is_told_as_refusing(
+    tmp_path: Path, certificates: Certificates, logs: Logs, dialled: bool
+) -> None:
+    peer = choosy(certificates, tmp_path)
+    async with mesh_device(tmp_path, "a", certificates) as a:
+        if dialled:
+            with listening() as server:
+                a.neighbours.meet(ADDRESS, server.getsockname()[1])
+                came, _ = await asyncio.to_thread(server.accept)
+                await asyncio.to_thread(shake_hands_in_vain, came, peer.server, serves=True)
+        else:
+            made = await asyncio.to_thread(socket.create_connection, (ADDRESS, a.port))
+            await asyncio.to_thread(shake_hands_in_vain, made, peer.client, serves=False)
+        await until(lambda: bool(refusals(logs, "neighbour_refuses_us")))
+        assert a.neighbours.refusals.refused == 0
+    assert refusals(logs) == []
+    assert refusals(logs, "neighbour_refuses_us") == ["it does not accept this device (unknown ca)"]
+
+
+@pytest.mark.parametrize("dialled", [False, True])
+@on_event_loop
+async def test_a_device_of_ours_that_does_not_accept_this_devices_certificate_is_not_told_as_refused_here(
+    tmp_path: Path, certificates: Certificates, logs: Logs, dialled: bool
+) -> None:
+    peer = choosy(certificates, tmp_path)
+    event = "neighbour_refuses_us" if dialled else "neighbour_unreached"
+    async with mesh_device(tmp_path, "a", certificates) as a:
+        if dialled:
+            server = await asyncio.start_server(lambda reader, writer: None, ADDRESS, 0, ssl=peer.server)
+            async with server:
+                a.neighbours.meet(ADDRESS, server.sockets[0].getsockname()[1])
+                await until(lambda: bool(refusals(logs, event)))
+        else:
+            assert await is_turned_away(a.port, peer.client)
+            await until(lambda: bool(refusals(logs, event)))
+        assert a.neighbours.refusals.refused == 0
+    assert refusals(logs) == []
+    assert "certificate" in refusals(logs, event)[0]
+
+
+@on_event_loop
+async def test_where_nobody_answers_nobody_is_told_as_refused(
+    tmp_path: Path, certificates: Certificates, logs: Logs
+) -> None:
+    with listening() as gone:
+        port = gone.getsockname()[1]
+    async with mesh_device(tmp_path, "a", certificates) as a:
+        a.neighbours.meet(ADDRESS, port)
+        await until(lambda: bool(refusals(logs, "neighbour_unreached")))
+    assert refusals(logs, "neighbour_unreached") == ["Connection refused"]
+    assert refusals(logs) == []
 
 
 @on_event_loop
@@ -248,10 +353,11 @@ async def test_a_called_in_neighbour_is_parted_from_at_its_next_hello(
 async def test_a_device_does_not_talk_to_itself(tmp_path: Path, certificates: Certificates, logs: Logs) -> None:
     async with mesh_device(tmp_path, "a", certificates) as a:
         a.neighbours.meet(ADDRESS, a.port)
-        await until(lambda: bool(refusals(logs)))
+        await until(lambda: bool(refusals(logs, "neighbour_unreached")))
         await asyncio.sleep(0.1)
         assert not a.connected()
-        assert set(refusals(logs)) == {"it is this device itself"}
+        assert set(refusals(logs, "neighbour_unreached")) == {"it is this device itself"}
+        assert a.neighbours.refusals.refused == 0
 
 
 @on_event_loop
@@ -405,7 +511,7 @@ async def test_a_dial_that_is_called_off_leaves_no_connection_behind(
     asked = asyncio.Event()
     made: list[PeerConnection] = []
 
-    async def ask_without_end(self: neighbours.Neighbours, device: bytes) -> str | None:
+    async def ask_without_end(self: standings.Standings, device: bytes) -> str | None:
         asked.set()
         await asyncio.Event().wait()
         return None
@@ -416,7 +522,7 @@ async def test_a_dial_that_is_called_off_leaves_no_connection_behind(
             made.append(self)
 
     async with mesh_device(tmp_path, "b", certificates) as b:
-        monkeypatch.setattr(neighbours.Neighbours, "_standing_refusal", ask_without_end)
+        monkeypatch.setattr(standings.Standings, "refusal", ask_without_end)
         monkeypatch.setattr(connection, "PeerConnection", Watched)
         async with mesh_device(tmp_path, "a", certificates) as a:
             a.neighbours.meet(ADDRESS, b.port)

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from edge_agent.backoff import Backoff
 from edge_agent.mesh import dialling
+from edge_agent.mesh.allowance import Allowance
 from edge_agent.mesh.dialling import Address, Dialling, Ending, Try
 
 STATIC, OTHER = Address("192.0.2.1", 1), Address("192.0.2.2", 2)
@@ -213,5 +214,55 @@ def test_true_ones_with_a_link_keep_their_place_however_many_false_ones_are_anno
         false = [Address("192.0.2.9", port) for port in range(1, 500)]
         await dial(network, OTHER, *false, seconds=1000)
         assert len(network.at[OTHER]) >= 9
+
+    live(story())
+
+
+def test_a_static_peer_that_could_not_be_reached_is_tried_at_once_when_the_interfaces_change() -> None:
+    async def story() -> None:
+        network = Network(Try(Ending.FAILED))
+        made = Dialling(
+            (STATIC,),
+            backoff=Backoff(2, 600),
+            randomness=lambda: 0.5,
+            attempt=network.attempt,
+            on_fault=network.faults.append,
+        )
+        running = asyncio.create_task(made.run())
+        await asyncio.sleep(0)
+        made.meet(OTHER)
+        await asyncio.sleep(1000)
+        tries, others = len(network.at[STATIC]), len(network.at[OTHER])
+        made.ways_changed()
+        await asyncio.sleep(1)
+        assert len(network.at[STATIC]) == tries + 1
+        assert len(network.at[OTHER]) == others, "a discovery says anew what it sees"
+        await asyncio.sleep(5)
+        assert len(network.at[STATIC]) == tries + 2, "and then soon again"
+        running.cancel()
+        await asyncio.wait({running})
+
+    live(story())
+
+
+def test_an_address_that_is_lost_while_it_waits_for_its_turn_is_not_dialled() -> None:
+    async def story() -> None:
+        network = Network(Try(Ending.FAILED))
+        made = Dialling(
+            (), backoff=Backoff(2, 64), randomness=lambda: 0.5, attempt=network.attempt, on_fault=network.faults.append
+        )
+        running = asyncio.create_task(made.run())
+        await asyncio.sleep(0)
+        crowd = [Address(f"192.0.2.{number}", 1) for number in range(3)]
+        made._tries = Allowance(1, 60)
+        for address in crowd:
+            made.meet(address)
+        await asyncio.sleep(1)
+        made.lose(crowd[1])
+        await asyncio.sleep(300)
+        assert crowd[1] not in network.at
+        assert crowd[2] in network.at
+        running.cancel()
+        await asyncio.wait({running})
 
     live(story())

@@ -158,7 +158,7 @@ def test_the_journal_tells_of_neighbours_in_sentences() -> None:
     )
     fields = {"address": "192.168.4.9", "reason": "TLS: no certificate", "dialled": False}
     assert message_of("neighbour_refused", fields, sentences).startswith(
-        "no link with whoever is at 192.168.4.9: TLS: no certificate"
+        "this device refused whoever is at 192.168.4.9: TLS: no certificate"
     )
 
 

@@ -186,3 +186,19 @@ def test_the_queue_is_looked_at_once_and_then_when_something_happened(tmp_path: 
 
     with QueueStore(tmp_path) as store:
         asyncio.run(live(Standing(Desk(store))))
+
+
+def test_a_change_that_a_broken_queue_hid_is_seen_when_it_works_again(tmp_path: Path) -> None:
+    async def live(one: Standing) -> None:
+        one.desk.broken = True
+        running = asyncio.create_task(one.own.run())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        one.desk.broken = False
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert one.told == 1
+        running.cancel()
+
+    with QueueStore(tmp_path) as store:
+        asyncio.run(live(Standing(Desk(store))))
