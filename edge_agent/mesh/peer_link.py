@@ -155,10 +155,6 @@ class PeerLink:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._connection.close()
 
-    async def ended(self) -> None:
-        """Return when it is over."""
-        await asyncio.wait({self._over})
-
     def part(self, reason: str) -> None:
         """End it: the engine hears of it before this returns, the far end soon after."""
         if self._over.done():
