@@ -19,6 +19,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
+from central_broker.forms.tables import Table
+from central_broker.storage.census_records import Answers, FormRecord, StoredQuestionnaire
 from sync_protocol.head import Head
 from sync_protocol.identity import DeviceCertificate, Role, Standing
 from sync_protocol.medium import MediumCertificate
@@ -105,7 +107,10 @@ class ChainLink:
 
 @dataclass(frozen=True, slots=True)
 class QuestionnaireContent:
-    """A whole questionnaire. `body` is exact; `content` is JSON text that every database accepts (None: unreadable)."""
+    """A whole questionnaire. `body` is exact; `content` is JSON text that every database accepts (None: unreadable).
+
+    `answers` is None as long as the center only knows the form by name.
+    """
 
     form: str
     form_version: str
@@ -114,6 +119,7 @@ class QuestionnaireContent:
     created_at: int
     body: bytes
     content: str | None
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,6 +489,33 @@ class Storage(Protocol):
         ...
 
     def forms(self) -> list[tuple[str, str]]: ...
+
+    def store_form(self, form: FormRecord, tables: Sequence[Table]) -> None:
+        """Keep a version of a form, and make the tables and columns that it needs and that are not there yet.
+
+        Nothing is ever dropped. Raises StorageRefused when a table has a column of another type by that name.
+        """
+        ...
+
+    def form_records(self) -> list[FormRecord]:
+        """Return every known form and version, by both."""
+        ...
+
+    def form_tables(self, form: str) -> list[Table]:
+        """Return a form's tables with all columns that any version of it has asked for, the questionnaires' first."""
+        ...
+
+    def questionnaires(self, form: str, after: tuple[bytes, bytes], limit: int) -> list[StoredQuestionnaire]:
+        """Return so many questionnaires of a form as received, by (origin, id), beginning after that one."""
+        ...
+
+    def replace_answers(self, form: str, replaced: Sequence[tuple[StoredQuestionnaire, QuestionnaireContent]]) -> None:
+        """Put what is given in the place of all rows and findings of these questionnaires, and of their content."""
+        ...
+
+    def finding_counts(self, form: str) -> list[tuple[str, str, int]]:
+        """Return (path, rule, how many) of a form's findings, by path and rule."""
+        ...
 
     # Receipts
 

@@ -68,9 +68,6 @@ class Inquiries:
         rows = self.read(MEDIA_SQL, (medium, 1))
         return medium_record(rows[0]) if rows else None
 
-    def forms(self) -> list[tuple[str, str]]:
-        return [(row[0], row[1]) for row in self.read("SELECT form, version FROM form ORDER BY form, version")]
-
     def receipt(self, origin: bytes) -> bytes | None:
         rows = self.read("SELECT data FROM receipt WHERE origin = %s", (origin,))
         return bytes(rows[0][0]) if rows and rows[0][0] is not None else None

@@ -1,4 +1,4 @@
-"""Small writing methods of `contract.Storage` that are one SQL text for both databases: outbox, forms, watermark."""
+"""Small writing methods of `contract.Storage` that are one SQL text for both databases: outbox, watermark."""
 
 from __future__ import annotations
 
@@ -33,14 +33,6 @@ class Outbox:
     def store_media(self, media: Sequence[CertifiedMedium], now: int) -> int:
         with self.writing() as statements:
             return upsert_media(statements, media, now)
-
-    def allow_form(self, form: str, version: str = "") -> None:
-        with self.writing() as statements:
-            if statements.execute(
-                "INSERT INTO form (form, version) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING form",
-                (form, version),
-            ):
-                statements.execute("UPDATE directory_version SET at = at + 1")
 
     def take_wants(self, limit: int, now: int, lease_microseconds: int) -> list[Want]:
         until = now + lease_microseconds

@@ -90,5 +90,20 @@ ALTER TABLE held ADD COLUMN hops smallint;
 ALTER TABLE device ADD COLUMN last_hops smallint;
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS)
+# A form without its XForm is only known by name: its questionnaires are kept, and become no rows.
+_FORMS: Final = """
+ALTER TABLE form ADD COLUMN title text;
+ALTER TABLE form ADD COLUMN xform bytea;
+ALTER TABLE form ADD COLUMN added_at bigint;
+CREATE TABLE census_table (name text PRIMARY KEY, form text NOT NULL, kind text NOT NULL, columns text NOT NULL);
+CREATE TABLE finding (
+    origin bytea NOT NULL, id bytea NOT NULL, form text NOT NULL, path text NOT NULL, position integer,
+    rule text NOT NULL, value text
+);
+CREATE INDEX finding_questionnaire ON finding (origin, id);
+CREATE INDEX finding_rule ON finding (form, rule);
+CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS)
 """Number n is at place n - 1."""

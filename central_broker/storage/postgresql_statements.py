@@ -11,6 +11,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from central_broker.forms.tables import Table
+from central_broker.storage.census_tables import insertion, postgresql_types
 from central_broker.storage.contract import (
     Arrival,
     ArrivedHead,
@@ -98,6 +100,20 @@ class PostgresqlStatements:
             " %b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::integer[],"
             " %b::bigint[], %b::text[], %b::text[], %b::bytea[]) q (a, b, c, d, e, f, g, h, i, j, k, l, m, n)",
             _columns((questionnaire_parameters(row, self.batch) for row in rows), 14),
+        )
+
+    def make(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        cursor = self._connection.execute(sql.encode(), parameters, binary=True)
+        return cursor.fetchall() if cursor.description is not None else []
+
+    def insert_answers(self, table: Table, rows: Sequence[Sequence[object]]) -> None:
+        self.make(insertion(table, postgresql=True), _columns(rows, len(postgresql_types(table))))
+
+    def insert_findings(self, rows: Sequence[Sequence[object]]) -> None:
+        self.execute(
+            "INSERT INTO finding (origin, id, form, path, position, rule, value) SELECT * FROM unnest(%b::bytea[],"
+            " %b::bytea[], %b::text[], %b::text[], %b::integer[], %b::text[], %b::text[])",
+            _columns(rows, 7),
         )
 
     def set_content(self, origin: bytes, envelope_id: bytes, content: QuestionnaireContent) -> None:

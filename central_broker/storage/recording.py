@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, LiteralString, Protocol
 
+from central_broker.forms.tables import Table
+from central_broker.storage.answering import CensusKey, insert_answers
 from central_broker.storage.contract import (
     AcceptedEnvelope,
     Arrival,
@@ -96,6 +98,11 @@ class Statements(Protocol):
         """Run any one statement of PostgreSQL's spelling (%s for parameters, FOR UPDATE); return its rows."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """The number of this transaction's batch."""
+        ...
+
     def place(self, rows: Sequence[Placed]) -> Mapping[Key, EnvelopeStatus]:
         """Insert the rows that are not there yet; return the status of those that were."""
         ...
@@ -105,6 +112,18 @@ class Statements(Protocol):
         ...
 
     def insert_questionnaires(self, rows: Sequence[QuestionnaireRow]) -> None: ...
+
+    def make(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement of `census_tables`, which has checked the names in it; return its rows."""
+        ...
+
+    def insert_answers(self, table: Table, rows: Sequence[Sequence[object]]) -> None:
+        """Insert rows of one census table: its key columns, then its answers."""
+        ...
+
+    def insert_findings(self, rows: Sequence[Sequence[object]]) -> None:
+        """Insert rows of `finding`."""
+        ...
 
     def set_content(self, origin: bytes, envelope_id: bytes, content: QuestionnaireContent) -> None:
         """Fill in the content of a questionnaire that could not be read until now."""
@@ -254,6 +273,7 @@ class _Recorder:
             rows.extend(self._join(whole) for whole in self.statements.insert_parts(parts))
         if rows:
             self.statements.insert_questionnaires(rows)
+            insert_answers(self.statements, [(census_key(row, self.statements.batch), row.content) for row in rows])
 
     def _join(self, whole: CompleteWhole) -> QuestionnaireRow:
         part = whole.part
@@ -336,6 +356,11 @@ class _Recorder:
             last = self.seen.get(origin)
             if last is None or last.received_at <= arrival.received_at:
                 self.seen[origin] = arrival
+
+
+def census_key(row: QuestionnaireRow, batch: int) -> CensusKey:
+    """Return what the census tables know a questionnaire by."""
+    return CensusKey(row.origin, row.id, batch, row.content.form_version, row.content.instance_id)
 
 
 def _run_ends(batch: Batch) -> list[RunEnd]:

@@ -26,6 +26,7 @@ from central_broker.storage.contract import (
     StorageUnavailable,
     WholeDecoder,
 )
+from central_broker.storage.forms import Forms
 from central_broker.storage.inquiries import Inquiries
 from central_broker.storage.outbox import Outbox
 from central_broker.storage.recording import RowRefused
@@ -46,8 +47,10 @@ _DATA_ERRORS: Final = (
 )
 
 
-class SqliteStorage(Outbox, Inquiries):
+class SqliteStorage(Outbox, Forms, Inquiries):
     """See `contract.Storage`."""
+
+    is_postgresql = False
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)

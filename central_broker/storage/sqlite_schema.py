@@ -88,6 +88,24 @@ ALTER TABLE device ADD COLUMN last_hops INTEGER;
 """
 
 
+# A form without its XForm is only known by name: its questionnaires are kept, and become no rows.
+_FORMS: Final = """
+ALTER TABLE form ADD COLUMN title TEXT;
+ALTER TABLE form ADD COLUMN xform BLOB;
+ALTER TABLE form ADD COLUMN added_at INTEGER;
+CREATE TABLE census_table (
+    name TEXT PRIMARY KEY, form TEXT NOT NULL, kind TEXT NOT NULL, columns TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE finding (
+    origin BLOB NOT NULL, id BLOB NOT NULL, form TEXT NOT NULL, path TEXT NOT NULL, position INTEGER,
+    rule TEXT NOT NULL, value TEXT
+) STRICT;
+CREATE INDEX finding_questionnaire ON finding (origin, id);
+CREATE INDEX finding_rule ON finding (form, rule);
+CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
+"""
+
+
 @MIGRATIONS(name="0001_first")
 def _first(database: Database) -> None:
     _run(_FIRST, database)
@@ -108,6 +126,11 @@ def _hops(database: Database) -> None:
     _run(_HOPS, database)
 
 
+@MIGRATIONS(name="0005_forms")
+def _forms(database: Database) -> None:
+    _run(_FORMS, database)
+
+
 def _run(script: str, database: Database) -> None:
     # Statement by statement: executescript() would commit the transaction that the migration is part of.
     for statement in script.split(";\n"):
@@ -117,4 +140,4 @@ def _run(script: str, database: Database) -> None:
 
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
-    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops"})
+    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms"})

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final, LiteralString, TypeVar
 
+from central_broker.forms.tables import Table
+from central_broker.storage.census_tables import insertion
 from central_broker.storage.contract import (
     Arrival,
     ArrivedHead,
@@ -100,6 +102,15 @@ class SqliteStatements:
             "INSERT INTO questionnaire VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [questionnaire_parameters(row, batch) for row in rows],
         )
+
+    def make(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self._execute(sql.replace("%s", "?"), parameters)
+
+    def insert_answers(self, table: Table, rows: Sequence[Sequence[object]]) -> None:
+        self._connection.executemany(insertion(table, postgresql=False), rows)
+
+    def insert_findings(self, rows: Sequence[Sequence[object]]) -> None:
+        self._connection.executemany("INSERT INTO finding VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def set_content(self, origin: bytes, envelope_id: bytes, content: QuestionnaireContent) -> None:
         self._execute(

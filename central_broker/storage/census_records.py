@@ -1,0 +1,62 @@
+"""What the census tables are made of: forms, and questionnaires as rows. Values only; see `contract.Storage`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from central_broker.forms.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A value that does not fit its question, as text, and which rule it breaks.
+
+    `path` names the question ("persons/age"), `position` the row of its repeat, None for the questionnaire's own.
+    """
+
+    path: str
+    position: int | None
+    rule: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a questionnaire says, as rows of its form's tables.
+
+    Each row has, in the order of `Table.columns`, its answers; before them in a repeat the position and that of the
+    row around it, in a select-multiple the position of the row that it belongs to. `replaces` is the instance id that
+    an edited one puts itself in the place of.
+    """
+
+    replaces: str | None
+    rows: Sequence[tuple[Table, Sequence[tuple[object, ...]]]]
+    findings: Sequence[Finding] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FormRecord:
+    """A version of a form that the center accepts, '' for every version; `xform` is its XForm, None where only its name
+    is known.
+    """
+
+    form: str
+    version: str
+    title: str | None = None
+    xform: bytes | None = None
+    added_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuestionnaire:
+    """A questionnaire as it was received and committed."""
+
+    origin: bytes
+    id: bytes
+    batch: int
+    form_version: str
+    instance_id: str
+    media_type: str
+    created_at: int
+    body: bytes

@@ -1,0 +1,219 @@
+"""One suite over both databases: forms become tables, and questionnaires rows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from central_broker.acceptance import decode_whole
+from central_broker.forms.tables import Column, ColumnType, Table, TableKind
+from central_broker.storage import open_storage
+from central_broker.storage.census_records import Answers, Finding, FormRecord
+from central_broker.storage.contract import AcceptedEnvelope, Batch, OutcomeKind, Storage, StorageRefused
+from tests.support.center import LinkChain
+
+HOUSEHOLD = Table(
+    "form_household",
+    TableKind.QUESTIONNAIRE,
+    (
+        Column("village", ColumnType.TEXT),
+        Column("rooms", ColumnType.INTEGER),
+        Column("area", ColumnType.REAL),
+        Column("owned", ColumnType.BOOLEAN),
+        Column("visited", ColumnType.DATE),
+        Column("begun", ColumnType.TIME),
+        Column("ended", ColumnType.TIMESTAMP),
+    ),
+)
+PERSONS = Table("form_household_persons", TableKind.REPEAT, (Column("age", ColumnType.INTEGER),))
+LANGUAGES = Table("form_household_persons_languages", TableKind.CHOICES, (Column("choice", ColumnType.TEXT),))
+TABLES = (HOUSEHOLD, PERSONS, LANGUAGES)
+FORM = FormRecord("household", "1", "Household", b"<form/>", 5)
+ANSWERS = ("Аксу", 3, 41.5, True, "2021-10-05", "09:30:00", "2021-10-05T09:55:00+06:00")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    dsn = f"sqlite:///{tmp_path}/census.sqlite"
+    if request.param == "postgresql":
+        dsn = request.getfixturevalue("quick_postgresql_dsn")
+    opened = open_storage(dsn)
+    yield opened
+    opened.close()
+
+
+def rows(storage: Storage, sql: str) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = storage.read(sql)  # type: ignore[attr-defined]  # reading is no part of the contract
+    return found
+
+
+def answered(
+    chain: LinkChain,
+    answers: Sequence[object] = ANSWERS,
+    *,
+    ages: Sequence[int | None] = (),
+    instance: str = "uuid:1",
+    replaces: str | None = None,
+    findings: Sequence[Finding] = (),
+) -> AcceptedEnvelope:
+    """An accepted questionnaire with these answers; everybody in it speaks kk and ru."""
+    envelope = chain.accepted()
+    persons = [(position, 1, age) for position, age in enumerate(ages, start=1)]
+    languages = [(position, choice) for position in range(1, len(ages) + 1) for choice in ("kk", "ru")]
+    said = Answers(replaces, ((HOUSEHOLD, [tuple(answers)]), (PERSONS, persons), (LANGUAGES, languages)), findings)
+    content = replace(envelope.content, form="household", form_version="1", instance_id=instance, answers=said)  # type: ignore[arg-type]  # of a whole questionnaire
+    return replace(envelope, content=content)
+
+
+def known_by_name(chain: LinkChain) -> AcceptedEnvelope:
+    """An accepted questionnaire of a form of which the center has no more than its name."""
+    envelope = chain.accepted()
+    return replace(envelope, content=replace(envelope.content, form="household"))  # type: ignore[arg-type]  # the same
+
+
+def test_answers_become_typed_rows_beside_the_exact_body(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    chain = LinkChain("a")
+    result = storage.commit(Batch([answered(chain, ages=[33, None])]), decode_whole, 1)
+    assert result.envelopes[0].kind is OutcomeKind.STORED
+    assert rows(storage, "SELECT village, rooms, area FROM form_household") == [("Аксу", 3, 41.5)]
+    assert rows(storage, "SELECT count(*) FROM form_household WHERE owned AND visited < '2021-10-06'") == [(1,)]
+    assert rows(storage, "SELECT position, parent_position, age FROM form_household_persons ORDER BY position") == [
+        (1, 1, 33),
+        (2, 1, None),
+    ]
+    speakers = "SELECT count(*) FROM form_household_persons_languages WHERE choice = 'kk'"
+    assert rows(storage, speakers) == [(2,)]
+    joined = "SELECT h.village, q.batch = h.batch FROM form_household h JOIN questionnaire q USING (origin, id)"
+    assert [(village, bool(same)) for village, same in rows(storage, joined)] == [("Аксу", True)]
+
+
+def test_a_questionnaire_that_comes_again_makes_no_rows_again(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    envelope = answered(LinkChain("a"), ages=[1])
+    for now in (1, 2):
+        storage.commit(Batch([envelope, envelope]), decode_whole, now)
+    assert rows(storage, "SELECT count(*) FROM form_household") == [(1,)]
+    assert rows(storage, "SELECT count(*) FROM form_household_persons") == [(1,)]
+
+
+def test_findings_stand_beside_the_row_that_is_kept(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    found = [Finding("persons/age", 2, "not_a_number", "forty"), Finding("rooms", None, "out_of_range", "9" * 30)]
+    answers = ("Аксу", None, *ANSWERS[2:])
+    storage.commit(Batch([answered(LinkChain("a"), answers, ages=[33, None], findings=found)]), decode_whole, 1)
+    assert rows(storage, "SELECT rooms FROM form_household") == [(None,)]
+    assert rows(storage, "SELECT path, position, value FROM finding ORDER BY path") == [
+        ("persons/age", 2, "forty"),
+        ("rooms", None, "9" * 30),
+    ]
+    assert storage.finding_counts("household") == [("persons/age", "not_a_number", 1), ("rooms", "out_of_range", 1)]
+
+
+def test_a_new_version_adds_columns_and_drops_none(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    chain = LinkChain("a")
+    storage.commit(Batch([answered(chain, ages=[1])]), decode_whole, 1)
+    second = replace(HOUSEHOLD, columns=(HOUSEHOLD.columns[0], Column("wells", ColumnType.INTEGER)))
+    pets = Table("form_household_pets", TableKind.REPEAT, (Column("kind", ColumnType.TEXT),))
+    storage.store_form(replace(FORM, version="2"), (second, pets))
+    tables = {table.name: table for table in storage.form_tables("household")}
+    assert tables["form_household"].columns == (*HOUSEHOLD.columns, Column("wells", ColumnType.INTEGER))
+    assert set(tables) == {*(table.name for table in TABLES), "form_household_pets"}
+    assert storage.form_tables("household")[0].kind is TableKind.QUESTIONNAIRE
+    assert rows(storage, "SELECT village, wells FROM form_household_current") == [("Аксу", None)]
+    # Consumers that have not heard of it yet go on writing rows of the first.
+    storage.commit(Batch([answered(chain, instance="uuid:2")]), decode_whole, 2)
+    assert rows(storage, "SELECT count(*) FROM form_household") == [(2,)]
+
+
+def test_storing_a_form_again_changes_nothing_but_what_it_says(storage: Storage) -> None:
+    version = storage.directory_version()
+    for title in ("Household", "Үй шаруашылығы"):
+        storage.store_form(replace(FORM, title=title), TABLES)
+    assert [(one.form, one.version, one.title, one.xform) for one in storage.form_records()] == [
+        ("household", "1", "Үй шаруашылығы", b"<form/>")
+    ]
+    assert storage.directory_version() > version
+    assert storage.forms() == [("household", "1")]
+
+
+def test_a_column_never_changes_its_type(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    with pytest.raises(StorageRefused, match="rooms"):
+        storage.store_form(FORM, [replace(HOUSEHOLD, columns=(Column("rooms", ColumnType.TEXT),))])
+    assert storage.form_tables("household")[0].columns == HOUSEHOLD.columns
+
+
+@pytest.mark.parametrize("name", ["", "Form", 'a"b', "a; drop table envelope", "1a", "a" * 64, "тест"])
+def test_a_name_that_is_none_reaches_no_statement(storage: Storage, name: str) -> None:
+    with pytest.raises(StorageRefused, match="cannot be the name"):
+        storage.store_form(FORM, [replace(HOUSEHOLD, name=name)])
+    with pytest.raises(StorageRefused, match="cannot be the name"):
+        storage.store_form(FORM, [replace(HOUSEHOLD, columns=(Column(name, ColumnType.TEXT),))])
+    assert storage.forms() == []
+
+
+def test_an_edit_takes_the_place_of_what_it_replaces_and_nothing_is_deleted(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    one, other = LinkChain("a"), LinkChain("b")
+    edits = [
+        answered(one, ("first", *ANSWERS[1:]), instance="uuid:1"),
+        answered(one, ("second", *ANSWERS[1:]), instance="uuid:2", replaces="uuid:1"),
+        answered(other, ("third", *ANSWERS[1:]), instance="uuid:3", replaces="uuid:2"),
+        answered(other, ("alone", *ANSWERS[1:]), instance="uuid:4", replaces="uuid:4"),
+    ]
+    for now, envelope in enumerate(edits, start=1):
+        storage.commit(Batch([envelope]), decode_whole, now)
+    assert rows(storage, "SELECT village FROM form_household_current ORDER BY village") == [("alone",), ("third",)]
+    assert rows(storage, "SELECT count(*) FROM form_household") == [(4,)]
+
+
+def test_of_several_with_one_instance_id_the_first_one_committed_counts(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    for now, (name, chain) in enumerate((("first", LinkChain("z")), ("second", LinkChain("a"))), start=1):
+        storage.commit(Batch([answered(chain, (name, *ANSWERS[1:]))]), decode_whole, now)
+    assert rows(storage, "SELECT village FROM form_household_current") == [("first",)]
+
+
+def test_what_the_database_refuses_is_held_and_costs_no_other(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    chain = LinkChain("a")
+    bad = answered(chain, ("Аксу", 1 << 70, *ANSWERS[2:]), instance="uuid:2")
+    result = storage.commit(Batch([answered(chain), bad, answered(chain, instance="uuid:3")]), decode_whole, 1)
+    kinds = [outcome.kind for outcome in result.envelopes]
+    assert kinds == [OutcomeKind.STORED, OutcomeKind.HELD, OutcomeKind.STORED]
+    assert rows(storage, "SELECT count(*) FROM form_household") == [(2,)]
+
+
+def test_answers_are_replaced_with_rows_findings_and_content(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    chain = LinkChain("a")
+    found = [Finding("rooms", None, "not_a_number", "three")]
+    first = answered(chain, ("Аксу", None, *ANSWERS[2:]), ages=[1, 2], findings=found)
+    plain = known_by_name(chain)
+    storage.commit(Batch([first, plain]), decode_whole, 1)
+    stored = storage.questionnaires("household", (b"", b""), 10)
+    assert {one.id for one in stored} == {first.link.id, plain.link.id}
+    assert [one.body for one in stored if one.id == plain.link.id] == [plain.content.body]  # type: ignore[union-attr]
+    content = answered(LinkChain("x"), ages=[5]).content
+    for _ in range(2):
+        storage.replace_answers("household", [(one, content) for one in stored])  # type: ignore[misc]
+    assert rows(storage, "SELECT rooms FROM form_household") == [(3,), (3,)]
+    assert rows(storage, "SELECT age FROM form_household_persons") == [(5,), (5,)]
+    assert storage.finding_counts("household") == []
+    key = max((one.origin, one.id) for one in stored)
+    assert storage.questionnaires("household", key, 10) == []
+    assert len(storage.questionnaires("household", (b"", b""), 1)) == 1
+
+
+def test_a_form_known_by_name_only_takes_questionnaires_without_rows(storage: Storage) -> None:
+    storage.allow_form("household")
+    envelope = known_by_name(LinkChain("a"))
+    assert storage.commit(Batch([envelope]), decode_whole, 1).envelopes[0].kind is OutcomeKind.STORED
+    assert storage.form_records() == [FormRecord("household", "")]
+    assert storage.form_tables("household") == []
