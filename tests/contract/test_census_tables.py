@@ -72,7 +72,7 @@ def answered(
 def known_by_name(chain: LinkChain) -> AcceptedEnvelope:
     """An accepted questionnaire of a form of which the center has no more than its name."""
     envelope = chain.accepted()
-    return replace(envelope, content=replace(envelope.content, form="household"))  # type: ignore[arg-type]  # the same
+    return replace(envelope, content=replace(envelope.content, form="household"))
 
 
 def test_answers_become_typed_rows_beside_the_exact_body(storage: Storage) -> None:
@@ -199,7 +199,7 @@ def test_answers_are_replaced_with_rows_findings_and_content(storage: Storage) -
     storage.commit(Batch([first, plain]), decode_whole, 1)
     stored = storage.questionnaires("household", (b"", b""), 10)
     assert {one.id for one in stored} == {first.link.id, plain.link.id}
-    assert [one.body for one in stored if one.id == plain.link.id] == [plain.content.body]  # type: ignore[union-attr]
+    assert [one.body for one in stored if one.id == plain.link.id] == [plain.content.body]
     content = answered(LinkChain("x"), ages=[5]).content
     for _ in range(2):
         storage.replace_answers("household", [(one, content) for one in stored])  # type: ignore[misc]

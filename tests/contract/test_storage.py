@@ -545,14 +545,20 @@ def test_media_survive_a_neighbour_that_the_database_refuses(storage: Storage) -
     assert [one.number for one in storage.media()] == ["0001"]
 
 
-_LATER = {3: "0003_media", 4: "0004_hops"}
+_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms"}
 
 
 def take_back(storage: Storage, url: str, schema: int) -> None:
     """Make the database one that a release with this schema has left."""
     with storage.writing() as statements:  # type: ignore[attr-defined]  # the migrations are taken back
-        for table, column in (("envelope", "hops"), ("held", "hops"), ("device", "last_hops")):
-            statements.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for column in ("title", "xform", "added_at"):
+            statements.execute(f"ALTER TABLE form DROP COLUMN {column}")
+        statements.execute("DROP TABLE census_table")
+        statements.execute("DROP TABLE finding")
+        statements.execute("DROP INDEX questionnaire_form")
+        if schema < 4:
+            for table, column in (("envelope", "hops"), ("held", "hops"), ("device", "last_hops")):
+                statements.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         if schema < 3:
             statements.execute("DROP TABLE medium")
         for name in (name for number, name in _LATER.items() if number > schema and url.startswith("sqlite")):
@@ -568,6 +574,17 @@ def test_database_of_an_early_release_gets_the_register_of_media(storage: Storag
     assert again.media() == []
     assert again.store_media([Center().certify_medium("0001")], 2) == 1
     assert len(again.devices()) == 1
+    again.close()
+
+
+def test_database_of_the_release_before_gets_the_tables_of_forms_and_keeps_its_own(storage: Storage, url: str) -> None:
+    storage.allow_form("household")
+    storage.commit(Batch([LinkChain("a").accepted()]), decode_whole, 1)
+    take_back(storage, url, 4)
+    again = open_storage(url)
+    assert [(one.form, one.xform) for one in again.form_records()] == [("household", None)]
+    assert again.form_tables("household") == []
+    assert again.totals().questionnaires == 1
     again.close()
 
 
