@@ -14,11 +14,17 @@ Not responsible for duplicates, forks and joining: those are what the database a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from central_broker.content_decoding import Unparsable, content_of
 from central_broker.directory import Directory
+from central_broker.forms.answers import rows_of
+from central_broker.forms.registry import FormRegistry
+from central_broker.storage.census_records import Answers
 from central_broker.storage.contract import (
     STORED_NUMBER_MAX,
     AcceptedEnvelope,
@@ -33,6 +39,7 @@ from central_broker.storage.contract import (
     QuestionnaireContent,
     Route,
     Unreadable,
+    WholeDecoder,
 )
 from sync_protocol import statement
 from sync_protocol.bundle import Frame, FrameType
@@ -60,6 +67,11 @@ _FAULT_REASONS: Final = {
 }
 """Faults of opening and decoding that have a reason of their own; the others mean UNPARSABLE."""
 
+_META: Final = "meta"
+_DEPRECATED_ID: Final = "deprecatedID"
+"""OpenRosa's name for the instance that an edited one replaces."""
+
+_NO_FORMS: Final = FormRegistry()
 _ROUTES: Final = {Leg.MESH: Route.MESH, Leg.USB: Route.USB}
 _LEGS: Final = {route: leg for leg, route in _ROUTES.items()}
 
@@ -151,7 +163,7 @@ def _accept_verified(
         return hold(envelope.data, arrival, _STANDING_REASONS[standing], detail, link, receiptable=True)
     try:
         metadata, body = decode_content(envelope.open(directory.secret(envelope.recipient)))
-        content = _content(envelope, metadata, body)
+        content = _content(envelope, metadata, body, directory.registry)
     except ProtocolError as error:
         reason = _FAULT_REASONS.get(error.fault, HeldReason.UNPARSABLE)
         return hold(envelope.data, arrival, reason, str(error), link, receiptable=True)
@@ -176,10 +188,13 @@ def hold(
     return HeldItem(sha256(data).digest(), reason, detail, data, arrival, link, receiptable)
 
 
-def _content(envelope: Envelope, metadata: Metadata, body: bytes) -> QuestionnaireContent | PartContent:
+def _content(
+    envelope: Envelope, metadata: Metadata, body: bytes, registry: FormRegistry
+) -> QuestionnaireContent | PartContent:
     if metadata.parts == 1:
         if len(body) != metadata.whole_bytes or sha256(body).hexdigest() != metadata.whole_digest:
             raise Unparsable("the body is not the one that its metadata describes")
+        content = content_of(metadata.media_type, body)
         return QuestionnaireContent(
             metadata.form,
             metadata.form_version,
@@ -187,7 +202,8 @@ def _content(envelope: Envelope, metadata: Metadata, body: bytes) -> Questionnai
             metadata.media_type,
             metadata.created_at,
             body,
-            content_of(metadata.media_type, body),
+            content,
+            read_answers(metadata.form, metadata.form_version, content, registry),
         )
     first = envelope.sequence - metadata.part + 1
     if first < 1:
@@ -223,7 +239,27 @@ def _whole(envelope: Envelope, first: int, metadata: Metadata) -> bytes:
     return sha256(repr(common).encode()).digest()
 
 
-def decode_whole(part: PartContent, body: bytes) -> QuestionnaireContent | Unreadable:
+def read_answers(form: str, version: str, content: str, registry: FormRegistry) -> Answers | None:
+    """Return the rows that a questionnaire's content (of `content_of`) becomes; None where only its form's name is known."""
+    tables = registry.form_tables(form, version)
+    if tables is None:
+        return None
+    said: dict[str, Any] = msgspec.json.decode(content)
+    meta = said.get(_META)
+    replaces = meta.get(_DEPRECATED_ID) if isinstance(meta, dict) else None
+    tabulated = rows_of(tables, said)
+    rows = tuple((table, found) for table, found in zip(tables.tables, tabulated.rows, strict=True) if found)
+    return Answers(replaces if isinstance(replaces, str) and replaces else None, rows, tabulated.findings)
+
+
+def whole_decoder(registry: FormRegistry) -> WholeDecoder:
+    """Return what makes questionnaires of joined parts, by these forms."""
+    return partial(decode_whole, registry=registry)
+
+
+def decode_whole(
+    part: PartContent, body: bytes, registry: FormRegistry = _NO_FORMS
+) -> QuestionnaireContent | Unreadable:
     """Make a questionnaire of its joined parts (see `contract.WholeDecoder`)."""
     if sha256(body).hexdigest() != part.whole_digest:
         return Unreadable(HeldReason.UNPARSABLE, "the joined parts are not the questionnaire that was cut")
@@ -231,8 +267,9 @@ def decode_whole(part: PartContent, body: bytes) -> QuestionnaireContent | Unrea
         content = content_of(part.media_type, body)
     except Unparsable as error:
         return Unreadable(HeldReason.UNPARSABLE, str(error))
+    answers = read_answers(part.form, part.form_version, content, registry)
     return QuestionnaireContent(
-        part.form, part.form_version, part.instance_id, part.media_type, part.created_at, body, content
+        part.form, part.form_version, part.instance_id, part.media_type, part.created_at, body, content, answers
     )
 
 

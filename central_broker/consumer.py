@@ -20,10 +20,12 @@ from typing import Final
 
 import structlog
 
-from central_broker.acceptance import decode_whole
+from central_broker.acceptance import whole_decoder
 from central_broker.broker_link import BrokerLink, BrokerSettings, Jitter, Received, Subscription
 from central_broker.directory import Directory
+from central_broker.forms.registry import FormRegistry
 from central_broker.messages import Message, accept_messages, read_message
+from central_broker.reprocessing import known_forms
 from central_broker.stopping import Stop
 from central_broker.storage.contract import (
     Batch,
@@ -71,13 +73,19 @@ class DirectorySource:
         self._secrets = secrets
         self._version: int | None = None
         self._directory: Directory | None = None
+        self._registry = FormRegistry()
 
     def current(self) -> Directory:
         """Return the directory as it is now; raises StorageUnavailable."""
         version = self._storage.directory_version()
         if self._directory is None or version != self._version:
+            self._registry = known_forms(self._storage, self._registry)
             self._directory = Directory(
-                trust=self._trust, secrets=self._secrets, devices=self._storage.devices(), forms=self._storage.forms()
+                trust=self._trust,
+                secrets=self._secrets,
+                devices=self._storage.devices(),
+                forms=self._storage.forms(),
+                registry=self._registry,
             )
             self._version = version
         return self._directory
@@ -186,7 +194,7 @@ class Consumer:
         """Runs on the database's thread."""
         started = time.perf_counter()
         self._directory = self._directories.current()
-        result = self._storage.commit(batch, decode_whole, self._now())
+        result = self._storage.commit(batch, whole_decoder(self._directory.registry), self._now())
         return _Recorded(batch, result, time.perf_counter() - started)
 
     def _collect(self, idle_seconds: float) -> list[_Taken]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from central_broker.forms.registry import FormRegistry
 from central_broker.storage.contract import DeviceRecord
 from sync_protocol.identity import Standing, Trust
 from sync_protocol.keys import RecipientSecret, VerifyingKey
@@ -31,13 +32,16 @@ class Directory:
         secrets: Iterable[RecipientSecret],
         devices: Iterable[DeviceRecord],
         forms: Iterable[tuple[str, str]],
+        registry: FormRegistry | None = None,
     ) -> None:
+        """`registry` has those of the forms of which more than the name is known."""
         self.trust = trust
         self.secrets = {secret.name: secret for secret in secrets}
         if not self.secrets:
             raise ValueError("the center has no recipient key; run 'central-broker init' first")
         self._devices = {record.device: record for record in devices}
         self._forms = frozenset(forms)
+        self.registry = registry or FormRegistry()
         self._known: dict[bytes, KnownOrigin] = {}
 
     def origin(self, device: bytes) -> KnownOrigin | None:
@@ -66,5 +70,6 @@ class Directory:
         other.secrets = self.secrets
         other._devices = self._devices
         other._forms = self._forms
+        other.registry = self.registry
         other._known = self._known
         return other

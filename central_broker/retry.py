@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from central_broker.acceptance import accept_envelope, decode_whole, way_of
+from central_broker.acceptance import accept_envelope, way_of, whole_decoder
 from central_broker.directory import Directory
 from central_broker.storage.contract import AcceptedEnvelope, Batch, HeldItem, OutcomeKind, Storage
 
@@ -30,6 +30,7 @@ def retry_held(storage: Storage, directory: Directory, held_ids: Sequence[bytes]
     """
     committed = duplicates = held = 0
     source = iter(held_ids)
+    decode = whole_decoder(directory.registry)
     while run := list(islice(source, _BATCH_ITEMS)):
         accepted: list[AcceptedEnvelope] = []
         still: list[HeldItem] = []
@@ -50,8 +51,8 @@ def retry_held(storage: Storage, directory: Directory, held_ids: Sequence[bytes]
                 way=way_of(record.route, record.hops),
             )
             (accepted if isinstance(outcome, AcceptedEnvelope) else still).append(outcome)  # type: ignore[arg-type]  # the list is chosen by the type
-        result = storage.commit(Batch(accepted, still), decode_whole, now)
-        readable = storage.retry_wholes(wholes, decode_whole) if wholes else 0
+        result = storage.commit(Batch(accepted, still), decode, now)
+        readable = storage.retry_wholes(wholes, decode) if wholes else 0
         kinds = [outcome.kind for outcome in result.envelopes]
         committed += kinds.count(OutcomeKind.STORED) + readable
         duplicates += kinds.count(OutcomeKind.DUPLICATE)

@@ -18,7 +18,7 @@ from central_broker.configuration_schema import CENTER_DEFAULT
 A new center, from nothing to the first tablet:
   central-broker init --address 10.8.0.1
   central-broker broker                          then start mosquitto as it says
-  central-broker forms add household-2021
+  central-broker forms add household.xlsx
   central-broker enrol request-tablet17.json     and carry the result back to the tablet
   central-broker consume                         and, beside it, central-broker receipts
   central-broker backup run                      from then on daily: only then do tablets free their copies
@@ -48,7 +48,7 @@ def main(context: click.Context, center: Path, passphrase_file: Path | None) -> 
 
 
 def _add_commands() -> None:
-    from central_broker.commands import authority, data, devices, media, safekeeping, services
+    from central_broker.commands import authority, data, devices, forms, media, safekeeping, services
 
     for command in (
         authority.init,
@@ -57,7 +57,8 @@ def _add_commands() -> None:
         devices.enrol_command,
         devices.devices,
         media.media,
-        data.forms,
+        forms.forms,
+        forms.reprocess,
         services.consume,
         services.receipts,
         data.completeness,

@@ -1,4 +1,4 @@
-"""Commands `forms`, `completeness` and `held`."""
+"""Commands `completeness` and `held`."""
 
 from __future__ import annotations
 
@@ -12,46 +12,6 @@ from central_broker.commands.routes import counts_document, counts_words, route_
 from central_broker.storage.contract import Completeness, DeviceRecord, HeldReason, HeldRecord, Storage
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
 from sync_protocol.statement import parse_statement
-
-
-@click.group(invoke_without_command=True)
-@click.pass_context
-def forms(context: click.Context) -> None:
-    """The forms that are accepted; a questionnaire of another form is held, not lost. Alone, it lists them."""
-    if context.invoked_subcommand is None:
-        context.invoke(forms_list, as_json=False)
-
-
-@forms.command(name="add")
-@click.argument("form")
-@click.option("--version", default="", help="Only this version.  [every version]")
-@json_option
-@pass_center
-def forms_add(center: CenterContext, form: str, version: str, as_json: bool) -> None:
-    """Make FORM (its id) known. What was held because of it: central-broker held retry --reason unknown_form"""
-    with center.storage() as storage:
-        storage.allow_form(form, version)
-        waiting = storage.held_counts().get(HeldReason.UNKNOWN_FORM, 0)
-    if as_json:
-        print_json({"form": form, "version": version, "held_as_unknown_form": waiting})
-        return
-    print_line(f"{form} is accepted in {'every version' if not version else 'version ' + version}.")
-    if waiting:
-        print_line(f"{waiting} held: central-broker held retry --reason unknown_form")
-
-
-@forms.command(name="list")
-@json_option
-@pass_center
-def forms_list(center: CenterContext, as_json: bool) -> None:
-    """The forms that are known."""
-    with center.storage() as storage:
-        known = storage.forms()
-    if as_json:
-        print_json([{"form": form, "version": version} for form, version in known])
-        return
-    rows = [(form, version or "every") for form, version in known]
-    print_table(("form", "version"), rows, empty="no form is known yet: central-broker forms add FORM")
 
 
 @click.command(
@@ -312,6 +272,8 @@ def held_retry(
     What is accepted now gets today's commit time and a new receipt; what is not stays held.
     """
     from central_broker.directory import Directory
+    from central_broker.forms.registry import FormRegistry
+    from central_broker.reprocessing import known_forms
     from central_broker.retry import retry_held
 
     if not (held_ids or reason or device or everything):
@@ -324,7 +286,8 @@ def held_retry(
             fitting = storage.held(reason=HeldReason(reason) if reason else None, origin=origin, limit=1_000_000)
             chosen += [one.id for one in fitting]
         directory = Directory(
-            trust=files.trust(), secrets=files.recipient_keys(), devices=storage.devices(), forms=storage.forms()
+            trust=files.trust(), secrets=files.recipient_keys(), devices=storage.devices(), forms=storage.forms(),
+            registry=known_forms(storage, FormRegistry()),
         )
         result = retry_held(storage, directory, list(dict.fromkeys(chosen)), now())
     if as_json:

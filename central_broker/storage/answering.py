@@ -44,7 +44,10 @@ def insert_answers(statements: AnswerStatements, given: Iterable[tuple[CensusKey
             # Tables are many columns wide, and the same objects for every questionnaire of a version.
             _, collected = by_table.setdefault(id(table), (table, []))
             collected.extend((*before, *row) for row in rows)
-        findings.extend((*whole, content.form, one.path, one.position, one.rule, one.value) for one in answers.findings)
+        findings.extend(
+            (*whole, content.form, "/".join(one.path), one.position, one.rule.value, one.value)
+            for one in answers.findings
+        )
     for table, collected in sorted(by_table.values(), key=lambda one: one[0].name):
         statements.insert_answers(table, collected)
     if findings:

@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from central_broker.forms.answers import Finding
 from central_broker.forms.tables import Table
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A value that does not fit its question, as text, and which rule it breaks.
-
-    `path` names the question ("persons/age"), `position` the row of its repeat, None for the questionnaire's own.
-    """
-
-    path: str
-    position: int | None
-    rule: str
-    value: str | None
 
 
 @dataclass(frozen=True, slots=True)
