@@ -240,7 +240,7 @@ def _whole(envelope: Envelope, first: int, metadata: Metadata) -> bytes:
 
 
 def read_answers(form: str, version: str, content: str, registry: FormRegistry) -> Answers | None:
-    """Return the rows that a questionnaire's content (of `content_of`) becomes; None where only its form's name is known."""
+    """Return the rows that a questionnaire's content (of `content_of`) becomes; None of a form known by name only."""
     tables = registry.form_tables(form, version)
     if tables is None:
         return None

@@ -286,7 +286,10 @@ def held_retry(
             fitting = storage.held(reason=HeldReason(reason) if reason else None, origin=origin, limit=1_000_000)
             chosen += [one.id for one in fitting]
         directory = Directory(
-            trust=files.trust(), secrets=files.recipient_keys(), devices=storage.devices(), forms=storage.forms(),
+            trust=files.trust(),
+            secrets=files.recipient_keys(),
+            devices=storage.devices(),
+            forms=storage.forms(),
             registry=known_forms(storage, FormRegistry()),
         )
         result = retry_held(storage, directory, list(dict.fromkeys(chosen)), now())

@@ -92,7 +92,9 @@ def _add_file(center: CenterContext, path: Path, *, replace: bool, as_json: bool
         has_questionnaires = bool(storage.questionnaires(definition.form, (b"", b""), 1))
         after = storage.form_tables(definition.form)
     columns = {table.name: {column.name for column in table.columns} for table in before}
-    added = {table.name: len({column.name for column in table.columns} - columns.get(table.name, set())) for table in after}
+    added = {
+        table.name: len({column.name for column in table.columns} - columns.get(table.name, set())) for table in after
+    }
     if as_json:
         print_json(
             {
@@ -171,7 +173,9 @@ def forms_list(center: CenterContext, as_json: bool) -> None:
         (one.form, one.version or "every", one.title or "", tables[one.form] if one.xform is not None else "by id only")
         for one in known
     ]
-    print_table(("form", "version", "title", "tables"), rows, empty="no form is known yet: central-broker forms add FILE")
+    print_table(
+        ("form", "version", "title", "tables"), rows, empty="no form is known yet: central-broker forms add FILE"
+    )
 
 
 @forms.command(name="show")
@@ -198,10 +202,9 @@ def forms_show(center: CenterContext, form: str, as_json: bool) -> None:
             }
         )
         return
-    for one in tables:
-        rows = [(column.name, column.type.value) for column in one.columns]
-        print_table(("column", "type"), rows, title=f"{one.name} ({one.kind.value})", empty=f"{one.name} has no answers")
-    print_table(("question", "rule", "answers"), findings, title="findings", empty="every answer fits its question")
+    rows = [(one.name, column.name, column.type.value) for one in tables for column in one.columns]
+    print_table(("table", "column", "type"), rows, empty="only the id is known: central-broker forms add FILE")
+    print_table(("question", "rule", "answers"), findings, empty="every answer fits its question")
 
 
 def _known(storage: Storage, form: str) -> list[FormRecord]:

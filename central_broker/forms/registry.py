@@ -18,7 +18,7 @@ Version = tuple[str, str]
 
 @dataclass(frozen=True)
 class FormRegistry:
-    """How questionnaires of each known version are read. `xforms` are kept to tell what a next registry need not read."""
+    """How questionnaires of each known version are read; by `xforms` a next registry sees what it need not read."""
 
     xforms: Mapping[Version, bytes] = field(default_factory=dict)
     tables: Mapping[Version, FormTables] = field(default_factory=dict)

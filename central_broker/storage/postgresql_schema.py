@@ -97,8 +97,8 @@ ALTER TABLE form ADD COLUMN xform bytea;
 ALTER TABLE form ADD COLUMN added_at bigint;
 CREATE TABLE census_table (name text PRIMARY KEY, form text NOT NULL, kind text NOT NULL, columns text NOT NULL);
 CREATE TABLE finding (
-    origin bytea NOT NULL, id bytea NOT NULL, form text NOT NULL, path text NOT NULL, position integer,
-    rule text NOT NULL, value text
+    origin bytea NOT NULL, id bytea NOT NULL, form text NOT NULL, path text NOT NULL, position integer NOT NULL,
+    rule text NOT NULL, value text NOT NULL
 );
 CREATE INDEX finding_questionnaire ON finding (origin, id);
 CREATE INDEX finding_rule ON finding (form, rule);

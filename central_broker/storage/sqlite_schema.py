@@ -97,8 +97,8 @@ CREATE TABLE census_table (
     name TEXT PRIMARY KEY, form TEXT NOT NULL, kind TEXT NOT NULL, columns TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE finding (
-    origin BLOB NOT NULL, id BLOB NOT NULL, form TEXT NOT NULL, path TEXT NOT NULL, position INTEGER,
-    rule TEXT NOT NULL, value TEXT
+    origin BLOB NOT NULL, id BLOB NOT NULL, form TEXT NOT NULL, path TEXT NOT NULL, position INTEGER NOT NULL,
+    rule TEXT NOT NULL, value TEXT NOT NULL
 ) STRICT;
 CREATE INDEX finding_questionnaire ON finding (origin, id);
 CREATE INDEX finding_rule ON finding (form, rule);

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from central_broker.acceptance import decode_whole
+from central_broker.forms.answers import Finding
 from central_broker.forms.tables import Column, ColumnType, Table, TableKind
+from central_broker.forms.values import Rule
 from central_broker.storage import open_storage
-from central_broker.storage.census_records import Answers, Finding, FormRecord
+from central_broker.storage.census_records import Answers, FormRecord
 from central_broker.storage.contract import AcceptedEnvelope, Batch, OutcomeKind, Storage, StorageRefused
 from tests.support.center import LinkChain
 
@@ -103,13 +105,16 @@ def test_a_questionnaire_that_comes_again_makes_no_rows_again(storage: Storage) 
 
 def test_findings_stand_beside_the_row_that_is_kept(storage: Storage) -> None:
     storage.store_form(FORM, TABLES)
-    found = [Finding("persons/age", 2, "not_a_number", "forty"), Finding("rooms", None, "out_of_range", "9" * 30)]
+    found = [
+        Finding(("persons", "age"), 2, Rule.NOT_A_NUMBER, "forty"),
+        Finding(("rooms",), 1, Rule.OUT_OF_RANGE, "9" * 30),
+    ]
     answers = ("Аксу", None, *ANSWERS[2:])
     storage.commit(Batch([answered(LinkChain("a"), answers, ages=[33, None], findings=found)]), decode_whole, 1)
     assert rows(storage, "SELECT rooms FROM form_household") == [(None,)]
     assert rows(storage, "SELECT path, position, value FROM finding ORDER BY path") == [
         ("persons/age", 2, "forty"),
-        ("rooms", None, "9" * 30),
+        ("rooms", 1, "9" * 30),
     ]
     assert storage.finding_counts("household") == [("persons/age", "not_a_number", 1), ("rooms", "out_of_range", 1)]
 
@@ -193,7 +198,7 @@ def test_what_the_database_refuses_is_held_and_costs_no_other(storage: Storage) 
 def test_answers_are_replaced_with_rows_findings_and_content(storage: Storage) -> None:
     storage.store_form(FORM, TABLES)
     chain = LinkChain("a")
-    found = [Finding("rooms", None, "not_a_number", "three")]
+    found = [Finding(("rooms",), 1, Rule.NOT_A_NUMBER, "three")]
     first = answered(chain, ("Аксу", None, *ANSWERS[2:]), ages=[1, 2], findings=found)
     plain = known_by_name(chain)
     storage.commit(Batch([first, plain]), decode_whole, 1)
