@@ -2,7 +2,8 @@
 
 Every table begins with the key of the questionnaire (origin, id of its envelope); that of a repeat goes on with
 `position` (1, 2, 3 … through the whole questionnaire, in document order) and `parent_position` (of the repeat around
-it; 1 where that is the questionnaire itself); that of a select-multiple with the position of the row that it belongs to.
+it; 1 where that is the questionnaire itself); that of a select-multiple with `position` (of the row that it belongs to:
+1 where that is the questionnaire itself).
 """
 
 from __future__ import annotations
