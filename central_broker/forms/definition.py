@@ -9,6 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class FormRefused(Exception):
+    """A file is no form that the center can take: what is wrong with it, and what to do next. Never quotes answers."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
 class AnswerType(StrEnum):
     """How an answer is read; what an XForm binds to another type is read as text."""
 
@@ -35,7 +44,11 @@ class Question:
     """One bound leaf.
 
     `choices` are the values that a select may have; None where the form does not list them (an external list, or a
-    filter that the center does not evaluate), and of all other types.
+    list that is made of other answers), and of all other types. Of a list that is filtered by earlier answers they are
+    all its names: whether a choice fits the earlier answers is not looked at.
+
+    `required` means that a blank is a finding wherever the row is there: it is false where the form makes the question,
+    or a group around it, relevant by a condition, since conditions are not evaluated here.
     """
 
     path: Path
