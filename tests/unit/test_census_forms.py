@@ -46,7 +46,7 @@ SAME_IN_KAZAKH_AND_RUSSIAN = frozenset(
 
 # What a text in the wrong column would show.
 KAZAKH_LETTERS = re.compile("[әғқңөұүһі]", re.IGNORECASE)
-RUSSIAN_ONLY_WORDS = re.compile(r"\b(?:и|или|не|для|по|из|года|где|какой|лет)\b", re.IGNORECASE)
+RUSSIAN_ONLY_WORDS = re.compile(r"\b(?:и|или|для|по|из|года|где|какой|лет)\b", re.IGNORECASE)
 
 
 def texts(sheet: Sheet) -> list[tuple[str, tuple[str, ...]]]:
