@@ -33,7 +33,9 @@ def forms(context: click.Context) -> None:
 Examples:
   central-broker forms add household.xlsx        an XLSForm (.xlsx, .xls, .csv, .md)
   central-broker forms add household.xml         an XForm
-  central-broker forms add household-2021        a form of which only the id is known: accepted, without tables
+  central-broker forms add census_household      one that comes with this program; also census_temporary and
+                                                 census_institution (docs/census-forms.md)
+  central-broker forms add household-2021        any other by its id only: accepted, without tables
 """,
 )
 @click.argument("form", metavar="FILE|FORM")
@@ -47,10 +49,11 @@ def forms_add(center: CenterContext, form: str, version: str, replace: bool, as_
     A new version adds columns, and never drops one. What was held because the form was not known:
     central-broker held retry --reason unknown_form
     """
-    if _is_file(form):
+    path = _file(form)
+    if path is not None:
         if version:
             fail("a file says its version itself", "leave --version out", exit_status=EXIT_USAGE)
-        _add_file(center, Path(form), replace=replace, as_json=as_json)
+        _add_file(center, path, replace=replace, as_json=as_json)
         return
     with center.storage() as storage:
         storage.allow_form(form, version)
@@ -62,10 +65,15 @@ def forms_add(center: CenterContext, form: str, version: str, replace: bool, as_
     _tell_waiting(waiting)
 
 
-def _is_file(form: str) -> bool:
+def _file(form: str) -> Path | None:
+    """Return the file that is meant, a shipped form's by its id; None when `form` is the id of any other."""
+    from central_broker.forms.census import shipped_forms
     from central_broker.forms.xlsform import EXTENSIONS
 
-    return Path(form).suffix.lower() in (*EXTENSIONS, *_XFORM_SUFFIXES) or Path(form).is_file()
+    path = Path(form)
+    if path.suffix.lower() in (*EXTENSIONS, *_XFORM_SUFFIXES) or path.is_file():
+        return path
+    return shipped_forms().get(form)
 
 
 def _add_file(center: CenterContext, path: Path, *, replace: bool, as_json: bool) -> None:

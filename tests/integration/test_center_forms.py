@@ -70,6 +70,13 @@ def test_an_xlsform_becomes_tables_that_are_listed_and_shown(commands: CenterCom
     assert "form_household__persons" in commands.run("forms", "show", "household")
 
 
+def test_the_forms_of_the_census_are_added_by_their_ids(commands: CenterCommands) -> None:
+    for form in ("census_household", "census_temporary", "census_institution"):
+        added = commands.json("forms", "add", form)
+        assert (added["form"], added["warnings"]) == (form, [])
+        assert {one["kind"] for one in added["tables"]} >= {"questionnaire", "repeat"}
+
+
 def test_a_changed_form_needs_a_new_version_which_adds_columns(commands: CenterCommands, tmp_path: Path) -> None:
     commands.run("forms", "add", written(tmp_path, FORM.format(version=1)))
     changed = FORM.replace("| | integer | rooms", "| | integer | wells | Wells | |\n| | integer | rooms")
