@@ -48,7 +48,7 @@ def main(context: click.Context, center: Path, passphrase_file: Path | None) -> 
 
 
 def _add_commands() -> None:
-    from central_broker.commands import authority, data, devices, forms, media, safekeeping, services
+    from central_broker.commands import authority, data, devices, export, forms, media, safekeeping, services
 
     for command in (
         authority.init,
@@ -59,6 +59,7 @@ def _add_commands() -> None:
         media.media,
         forms.forms,
         forms.reprocess,
+        export.export,
         services.consume,
         services.receipts,
         data.completeness,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from central_broker.forms.answers import Finding
 from central_broker.forms.tables import Table
+
+Row = tuple[Any, ...]
+"""One row of a census table as its database gives it."""
 
 
 @dataclass(frozen=True, slots=True)

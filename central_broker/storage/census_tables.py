@@ -113,6 +113,28 @@ def insertion(table: Table, *, postgresql: bool) -> str:
 _AS_THEMSELVES: Final = frozenset({"bytea", "text", "integer", "bigint", "double precision", "boolean"})
 
 
+def page(table: Table, whole: Table | None) -> str:
+    """Return the statement that reads rows by their key: its parameters are the key after which to begin, and a limit.
+
+    With `whole`, the table of the form's questionnaires, only those that count (`current_view`).
+    """
+    names = [*key_columns(table.kind), *(column.name for column in table.columns)]
+    key = ", ".join(f"t.{quoted(name)}" for name in KEYS[table.kind])
+    marks = ", ".join(["%s"] * len(KEYS[table.kind]))
+    only = ""
+    if whole is not None:
+        only = f" AND EXISTS (SELECT 1 FROM {view_name(whole)} c WHERE c.origin = t.origin AND c.id = t.id)"  # noqa: S608 - names are checked
+    return (
+        f"SELECT {', '.join(f't.{quoted(name)}' for name in names)} FROM {quoted(table.name)} t"  # noqa: S608 - names are checked
+        f" WHERE ({key}) > ({marks}){only} ORDER BY {key} LIMIT %s"
+    )
+
+
+def first_key(kind: TableKind) -> tuple[object, ...]:
+    """Return a key that is before all others."""
+    return (b"", b"", 0, "")[: len(KEYS[kind])]
+
+
 def removal(table: Table) -> str:
     """Return the statement that takes a questionnaire's rows (by origin and id) out of a table."""
     return f"DELETE FROM {quoted(table.name)} WHERE origin = %s AND id = %s"  # noqa: S608 - the name is checked
@@ -122,7 +144,7 @@ def current_view(table: Table) -> list[str]:
     """Return the statements that make a view of the questionnaires that count: those that no edit has replaced, and of
     several with one instance id the one committed first.
     """
-    name, view = quoted(table.name), quoted(table.name[: 63 - len(_CURRENT)] + _CURRENT)
+    name, view = quoted(table.name), view_name(table)
     return [
         f"DROP VIEW IF EXISTS {view}",
         f"CREATE VIEW {view} AS SELECT one.* FROM {name} one"  # noqa: S608 - the name is checked
@@ -131,6 +153,11 @@ def current_view(table: Table) -> list[str]:
         f" AND NOT EXISTS (SELECT 1 FROM {name} twin WHERE twin.instance_id = one.instance_id"
         " AND (twin.batch, twin.origin, twin.id) < (one.batch, one.origin, one.id))",
     ]
+
+
+def view_name(table: Table) -> str:
+    """Return the name of the view that `current_view` makes, quoted."""
+    return quoted(table.name[: 63 - len(_CURRENT)] + _CURRENT)
 
 
 def missing_columns(table: Table, known: Sequence[Table]) -> list[Column] | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from central_broker.forms.tables import Table
-from central_broker.storage.census_records import Answers, FormRecord, StoredQuestionnaire
+from central_broker.storage.census_records import Answers, FormRecord, Row, StoredQuestionnaire
 from sync_protocol.head import Head
 from sync_protocol.identity import DeviceCertificate, Role, Standing
 from sync_protocol.medium import MediumCertificate
@@ -511,6 +511,14 @@ class Storage(Protocol):
 
     def replace_answers(self, form: str, replaced: Sequence[tuple[StoredQuestionnaire, QuestionnaireContent]]) -> None:
         """Put what is given in the place of all rows and findings of these questionnaires, and of their content."""
+        ...
+
+    def rows(self, table: Table, after: Sequence[object], limit: int, *, counting: Table | None) -> list[Row]:
+        """Return so many rows of a census table by its key (`census_tables.KEYS`), beginning after that one.
+
+        With `counting`, the table of the form's questionnaires, only of those that count: that no edit has replaced,
+        and of several with one instance id the one committed first.
+        """
         ...
 
     def finding_counts(self, form: str) -> list[tuple[str, str, int]]:

@@ -9,8 +9,8 @@ from typing import Any, LiteralString
 
 from central_broker.forms.tables import Column, ColumnType, Table, TableKind
 from central_broker.storage.answering import CensusKey, insert_answers
-from central_broker.storage.census_records import FormRecord, StoredQuestionnaire
-from central_broker.storage.census_tables import addition, creation, current_view, missing_columns, removal
+from central_broker.storage.census_records import FormRecord, Row, StoredQuestionnaire
+from central_broker.storage.census_tables import addition, creation, current_view, missing_columns, page, removal
 from central_broker.storage.contract import QuestionnaireContent
 from central_broker.storage.recording import Statements
 
@@ -26,6 +26,10 @@ class Forms:
 
     def read(self, sql: LiteralString, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one reading statement; raises StorageUnavailable."""
+        raise NotImplementedError
+
+    def read_made(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one reading statement of `census_tables`; raises StorageUnavailable."""
         raise NotImplementedError
 
     def allow_form(self, form: str, version: str = "") -> None:
@@ -110,6 +114,9 @@ class Forms:
                     for one, content in replaced
                 ],
             )
+
+    def rows(self, table: Table, after: Sequence[object], limit: int, *, counting: Table | None) -> list[Row]:
+        return self.read_made(page(table, counting), (*after, limit))
 
     def finding_counts(self, form: str) -> list[tuple[str, str, int]]:
         return [

@@ -100,6 +100,10 @@ class PostgresqlStorage(Outbox, Forms, Inquiries):
         with self._faults():
             return self._connect().execute(sql, parameters, binary=True).fetchall()
 
+    def read_made(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._faults():
+            return self._connect().execute(sql.encode(), parameters, binary=True).fetchall()
+
     @contextmanager
     def writing(self) -> Iterator[PostgresqlStatements]:
         with self._faults():

@@ -136,6 +136,9 @@ class SqliteStorage(Outbox, Forms, Inquiries):
                 raise
 
     def read(self, sql: LiteralString, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self.read_made(sql, parameters)
+
+    def read_made(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with _faults():
             if self._connection is None:
                 with self._locked():
