@@ -160,7 +160,7 @@ class _Reading:
         elif isinstance(part, Multiple):
             self._read_choices(part, value, row)
         elif isinstance(part, Group):
-            for content in self._first_of(part.path, value, row.position):
+            for content in [value] if isinstance(value, dict) else self._first_of(part.path, value, row.position):
                 if isinstance(content, dict):
                     self._fill(part, content, row)
                 else:

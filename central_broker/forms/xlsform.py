@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from warnings import catch_warnings, simplefilter
 
 from central_broker.forms.definition import FormRefused
 
@@ -66,7 +67,9 @@ def _convert(path: Path, data: bytes, extension: str) -> Converted:
     warnings: list[str] = []
     remedy = "correct the XLSForm; https://xlsform.org/en/ explains its sheets and columns"
     try:
-        converted = convert_by_pyxform(data, warnings=warnings, validate=False, file_type=extension)
+        with catch_warnings():
+            simplefilter("ignore")  # openpyxl's, of styles and dates of the workbook
+            converted = convert_by_pyxform(data, warnings=warnings, validate=False, file_type=extension)
     except PyXFormError as error:
         raise FormRefused(f"{path.name}: {error}", remedy) from None
     except Exception as error:  # pyxform lets through whatever its readers of damaged files raise
