@@ -31,7 +31,19 @@ _OTHERS: Final = re.compile(r"[^a-z0-9]+")
 _TAG: Final = "___"
 
 KEY_COLUMNS: Final = frozenset(
-    {"id", "origin", "envelope", "envelope_id", "questionnaire", "questionnaire_id", "position", "parent_position"}
+    {
+        *(
+            "id",
+            "origin",
+            "envelope",
+            "envelope_id",
+            "questionnaire",
+            "questionnaire_id",
+            "position",
+            "parent_position",
+        ),
+        *("batch", "form_version", "instance_id", "replaces"),
+    }
 )
 """What key columns are, or may once be, called: a question of that name gets `id___answer`."""
 

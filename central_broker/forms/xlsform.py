@@ -60,9 +60,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _convert(path: Path, data: bytes, extension: str) -> Converted:
-    # pyxform has no type declarations.
-    from pyxform.errors import PyXFormError  # type: ignore[import-untyped]
-    from pyxform.xls2xform import convert as convert_by_pyxform  # type: ignore[import-untyped]
+    from pyxform.errors import PyXFormError
+    from pyxform.xls2xform import convert as convert_by_pyxform
 
     warnings: list[str] = []
     remedy = "correct the XLSForm; https://xlsform.org/en/ explains its sheets and columns"
