@@ -181,7 +181,7 @@ KEYS: Final[tuple[Key, ...]] = (
         TRUE_OR_FALSE,
         False,
         "Whether form programs of the ODK family on this device (ODK Collect, KoboCollect, Enketo) can submit to "
-        "it, and find its forms. Nobody else on the network can reach it. edge-agent status says the address to enter there.",
+        "it, and find its forms. Nobody else on the network can reach it. edge-agent status says the address to enter.",
     ),
     Key(
         "intake",

@@ -6,16 +6,16 @@ import asyncio
 import mimetypes
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp
 
 from edge_agent.queue.intake.openrosa.answers import XML, Answer, Outcome, openrosa_headers
@@ -32,6 +32,8 @@ log = get_logger()
 PAUSE_SECONDS_MAX: Final = 30
 """Between two pieces of one request: programs on the same device need milliseconds."""
 REQUEST_SECONDS_MAX: Final = 300
+_PASSED_OVER_BYTES_MAX: Final = 256 * 1024 * KIBIBYTE
+"""Of a request that is too large: some seconds on the same device, and a person is told why it was refused."""
 _PIECE_BYTES: Final = 64 * KIBIBYTE
 
 
@@ -50,23 +52,20 @@ def application(
 ) -> ASGIApp:
     """Return the ASGI application; `clock` in microseconds."""
     routes = _Routes(desk, shelf, settings)
-    starlette = Starlette(
-        routes=[
-            Mount(
-                "/key/{key}",
-                routes=[
-                    Route("/submission", routes.may_submit, methods=["GET", "HEAD"]),
-                    Route("/submission", routes.submit, methods=["POST"]),
-                    Route("/formList", routes.form_list),
-                    Route("/forms/{form}/form.xml", routes.xform),
-                    Route("/forms/{form}/manifest", routes.manifest),
-                    Route("/forms/{form}/media/{name}", routes.media),
-                ],
-            )
+    below_key = Router(
+        [
+            Route("/submission", routes.may_submit, methods=["GET", "HEAD"]),
+            Route("/submission", routes.submit, methods=["POST"]),
+            Route("/formList", routes.form_list),
+            Route("/forms/{form}/form.xml", routes.xform),
+            Route("/forms/{form}/manifest", routes.manifest),
+            Route("/forms/{form}/media/{name}", routes.media),
         ],
-        exception_handlers={404: _not_found, 405: _not_allowed},
+        redirect_slashes=False,
     )
-    starlette.router.redirect_slashes = False
+    starlette = Starlette(
+        routes=[Mount("/key/{key}", below_key)], exception_handlers={404: _not_found, 405: _not_allowed}
+    )
     return Guard(
         starlette,
         key=key,
@@ -88,21 +87,25 @@ class _Routes:
         return Response(status_code=204)
 
     async def submit(self, request: Request) -> Response:
-        try:
-            answer = await self._submit(request)
-        except Refusal as refusal:
-            answer = refusal.answer
-        except ClientDisconnect:
-            answer = Answer(Outcome.MALFORMED)  # nobody reads it
-        except OSError as error:
-            log.warning("openrosa_disk_failed", problem=str(error.strerror or error))
-            answer = Answer(Outcome.DISK_FULL)
-        except Exception as error:  # whatever is wrong here, the client keeps the questionnaire and sends it again
-            log.exception("openrosa_failed", problem=type(error).__name__)
-            answer = Answer(Outcome.NOT_NOW)
+        body = _Body(request, self._settings.pause_seconds_max)
+        answer = await self._answer(request, body)
+        if not answer.outcome.is_success and answer.outcome is not Outcome.TOO_SLOW:
+            await body.pass_over()
         return answered(answer, request.headers)
 
-    async def _submit(self, request: Request) -> Answer:
+    async def _answer(self, request: Request, body: _Body) -> Answer:
+        try:
+            return await self._submit(request, body)
+        except Refusal as refusal:
+            return refusal.answer
+        except OSError as error:
+            log.warning("openrosa_disk_failed", problem=str(error.strerror or error))
+            return Answer(Outcome.DISK_FULL)
+        except Exception as error:  # whatever is wrong here, the client keeps the questionnaire and sends it again
+            log.exception("openrosa_failed", problem=type(error).__name__)
+            return Answer(Outcome.NOT_NOW)
+
+    async def _submit(self, request: Request, body: _Body) -> Answer:
         boundary = boundary_of(request.headers.get("content-type", ""))
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(Outcome.NOT_MULTIPART, "compressed requests are not taken")
@@ -110,20 +113,11 @@ class _Routes:
         if announced.isascii() and announced.isdigit() and int(announced) > self._request_bytes_max:
             raise Refusal(Outcome.TOO_LARGE, f"a request has at most {self._request_bytes_max:,} bytes")
         async with _time_limit(REQUEST_SECONDS_MAX):
-            post = await receive(self._chunks(request), boundary, self._settings.spool_folder, self._request_bytes_max)
+            post = await receive(body.chunks(), boundary, self._settings.spool_folder, self._request_bytes_max)
         try:
             return await self._desk.submit(post)
         finally:
             post.close()
-
-    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
-        stream = request.stream()
-        while True:
-            async with _time_limit(self._settings.pause_seconds_max):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                return
-            yield chunk
 
     async def form_list(self, request: Request) -> Response:
         forms = list(self._shelf.forms())
@@ -163,6 +157,39 @@ class _Routes:
     def _form(self, request: Request) -> Form | None:
         key = request.path_params["form"]
         return next((form for form in self._shelf.forms() if form.key == key), None)
+
+
+class _Body:
+    """A request's body, in pieces as they come."""
+
+    def __init__(self, request: Request, pause_seconds_max: float) -> None:
+        self._receive = request.receive
+        self._pause_seconds_max = pause_seconds_max
+        self._ended = self._gone = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the pieces; raises Refusal when one does not come in time, or the client is gone."""
+        while not self._ended:
+            async with _time_limit(self._pause_seconds_max):
+                piece = await self._next()
+            if self._gone:
+                raise Refusal(Outcome.MALFORMED)  # which nobody reads
+            yield piece
+
+    async def pass_over(self) -> None:
+        """Read what is left of a refused request, as OpenRosa asks for: many clients send all before they listen."""
+        left = _PASSED_OVER_BYTES_MAX
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_seconds_max):
+                while left > 0 and not self._ended:
+                    left -= len(await self._next())
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        self._gone = message["type"] != "http.request"
+        self._ended = self._gone or not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
 
 
 @asynccontextmanager

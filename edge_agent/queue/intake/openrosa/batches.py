@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ import msgspec
 
 from operations.durable_files import sync_directory, write_durably
 from sync_protocol.attachments import Attachment, read_attachments, write_attachments
+from sync_protocol.errors import Fault, ProtocolError
 
 _LAST: Final = ".last.post"
 _POST: Final = ".post"
@@ -108,7 +110,7 @@ class BatchFolder:
             folder.mkdir(mode=0o700)
             sync_directory(self.folder)
         posts = self._posts(batch)
-        digest, ending = sha256(body).hexdigest()[:_DIGEST_DIGITS], _LAST if last else _POST
+        digest, ending = _digest(body), _LAST if last else _POST
         if posts and posts[-1].name.endswith(f"-{digest}{ending}"):
             return
         write_durably(folder / f"{len(posts) + 1:06}-{digest}{ending}", body, mode=0o600)
@@ -118,6 +120,8 @@ class BatchFolder:
         xml, named = b"", dict[str, Attachment]()
         for path in self._posts(batch):
             body = path.read_bytes()
+            if _digest(body) not in path.name:
+                raise ProtocolError(Fault.BAD_CONTENT, "a request does not have the digest of its name")
             if body.startswith(_ONLY_XML):
                 xml = body[len(_ONLY_XML) :]
             else:
@@ -152,9 +156,7 @@ class BatchFolder:
         """Keep what cannot be joined where a person finds it, and return where."""
         aside = self.folder.with_name(f"{self.folder.name}-damaged")
         aside.mkdir(mode=0o700, exist_ok=True)
-        target = aside / batch.name
-        if target.exists():
-            shutil.rmtree(target)
+        target = next(path for number in count(1) if not (path := aside / f"{batch.name}-{number}").exists())
         (self.folder / batch.name).rename(target)
         return target
 
@@ -174,6 +176,10 @@ def file_digest(attachment: Attachment) -> str:
 def body_of(joined: Joined) -> bytes:
     """Return the questionnaire's one body; raises ProtocolError when it is too large."""
     return write_attachments(joined.xml, joined.attachments) if joined.attachments else joined.xml
+
+
+def _digest(body: bytes) -> str:
+    return sha256(body).hexdigest()[:_DIGEST_DIGITS]
 
 
 def _is_batch(name: str) -> bool:

@@ -116,7 +116,8 @@ class SubmissionDesk:
         if (others or any(other != batch for other in begun)) and not is_edit:
             log.warning("openrosa_conflict")
             return Answer(Outcome.CONFLICT)
-        if known and batch not in begun and self._are_taken(post, batch):
+        with_files = any(len(key) > len(batch.instance + batch.xml_digest) for key in known)
+        if with_files and batch not in begun and self._are_taken(post, batch):
             return Answer(Outcome.STAGED if post.incomplete else Outcome.REPEATED)
         if post.incomplete or batch in begun:
             await self._keep(post, batch, begun=batch in begun)
@@ -133,7 +134,7 @@ class SubmissionDesk:
 
     async def _keep(self, post: ReceivedPost, batch: Batch, *, begun: bool) -> None:
         """Keep a request durably beside those that came before it; raises Refusal, ProtocolError or OSError."""
-        before = await asyncio.to_thread(self._batches.join, batch) if begun else Joined(b"", ())
+        before = await self._join(batch) if begun else Joined(b"", ())
         named = {each.name: each for each in (*before.attachments, *post.attachments())}
         self._check_size(Joined(post.xml(), tuple(named.values())))
         without_room = self._intake.without_room(post.data_bytes)
@@ -152,16 +153,20 @@ class SubmissionDesk:
 
     async def _take_batch(self, batch: Batch) -> Answer:
         """Join what came, hand it over, and only then let the parts go."""
-        try:
-            joined = await asyncio.to_thread(self._batches.join, batch)
-        except ProtocolError as error:
-            place = await asyncio.to_thread(self._batches.put_aside, batch)
-            log.error("openrosa_batch_damaged", problem=error.detail, place=str(place))
-            return Answer(Outcome.NOT_NOW, "what came before was damaged on the disk; send all of it again")
+        joined = await self._join(batch)
         answer = await self._take(joined, "")
         if answer.outcome.is_success:
             await asyncio.to_thread(self._batches.conclude, batch, joined)
         return answer
+
+    async def _join(self, batch: Batch) -> Joined:
+        try:
+            return await asyncio.to_thread(self._batches.join, batch)
+        except ProtocolError as error:
+            place = await asyncio.to_thread(self._batches.put_aside, batch)
+            log.error("openrosa_batch_damaged", problem=error.detail, place=str(place))
+            problem = "what came before was damaged on the disk; send all of it again"
+            raise Refusal(Outcome.NOT_NOW, problem) from None
 
     async def _take(self, joined: Joined, occasion: str) -> Answer:
         self._check_size(joined)
