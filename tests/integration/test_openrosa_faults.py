@@ -25,7 +25,7 @@ from edge_agent.queue.intake.openrosa.forms import FolderShelf
 from edge_agent.queue.intake.openrosa.server import CONNECTIONS_MAX, BoundedProtocol, listening
 from edge_agent.runner import Runner
 from sync_protocol.attachments import Attachment, read_attachments
-from tests.support.collect import CollectClient, multipart, read_answer, submission_parts
+from tests.support.collect import CollectClient, HttpAnswer, multipart, read_answer, submission_parts
 from tests.support.device import Authority, Device
 from tests.support.openrosa_device import OpenRosaDevice, instance, openrosa_device
 from tests.support.processes import free_port
