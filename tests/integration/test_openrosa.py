@@ -427,6 +427,10 @@ def test_people_are_told_the_address_and_what_is_wrong(device: OpenRosaDevice) -
     assert f"server address for ODK Collect, KoboCollect and Enketo: {address}\n" in device.run("status").output
     assert not any(verdict == "problem" for verdict, _ in findings())
     assert client.key not in device.run("doctor", "--json").output
+    broken = device.state_directory / "forms" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "form.xml").write_bytes(ENTITIES)
+    assert any(verdict == "warning" and "forms/broken is not offered" in found for verdict, found in findings())
     key_file = device.state_directory / KEY_FILE_NAME
     key_file.chmod(0o644)
     assert any(verdict == "problem" and "0644" in found for verdict, found in findings())

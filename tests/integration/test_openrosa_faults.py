@@ -239,7 +239,7 @@ def serve_here(folder: Path, work: Callable[[CollectClient], None], intake_kind:
             )
             served = application(
                 desk,
-                FolderShelf(folder / "forms"),
+                FolderShelf(folder / "forms", lambda *_: None),
                 key=KEY,
                 settings=ApplicationSettings(batches.folder, 10**7, frozenset(), pause_seconds_max=0.3),
                 clock=lambda: device.now,

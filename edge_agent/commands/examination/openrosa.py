@@ -102,7 +102,11 @@ def key_findings(state_directory: Path) -> Iterator[Finding]:
 def forms_findings(state_directory: Path) -> Iterator[Finding]:
     """Return how many forms clients find."""
     folder = state_directory / FORMS_FOLDER_NAME
-    forms = FolderShelf(folder).forms()
+    unusable: list[tuple[str, str]] = []
+    forms = FolderShelf(folder, lambda name, problem: unusable.append((name, problem))).forms()
+    for name, problem in unusable:
+        found = f"the form in {folder / name} is not offered to them: {problem}"
+        yield Finding(_CHECK, Verdict.WARNING, found, "put the right form.xml there, or remove the folder")
     if forms:
         yield Finding(_CHECK, Verdict.OK, f"{len(forms)} forms are offered to them")
     else:

@@ -88,7 +88,7 @@ class OpenRosaEndpoint:
         )
         serving = application(
             desk,
-            FolderShelf(settings.state_directory / FORMS_FOLDER_NAME),
+            FolderShelf(settings.state_directory / FORMS_FOLDER_NAME, _tell_of_form),
             key=key,
             settings=ApplicationSettings(batches.folder, settings.questionnaire_bytes_max, settings.origins),
             clock=self._clock,
@@ -100,3 +100,7 @@ class OpenRosaEndpoint:
             while True:
                 await desk.complete_what_is_left()
                 await asyncio.sleep(_LOOK_INTERVAL_SECONDS)
+
+
+def _tell_of_form(folder: str, problem: str) -> None:
+    log.warning("openrosa_form_unusable", folder=folder, problem=problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import xml.sax.handler
 import xml.sax.xmlreader
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from io import BytesIO
@@ -19,10 +19,7 @@ from typing import BinaryIO, Final, Protocol
 import defusedxml.sax
 from defusedxml.common import DefusedXmlException
 
-from operations.journal import get_logger
 from sync_protocol.limits import KIBIBYTE
-
-log = get_logger()
 
 XFORM_FILE_NAME: Final = "form.xml"
 MEDIA_FOLDER_NAME: Final = "media"
@@ -72,10 +69,11 @@ class FormShelf(Protocol):
 
 
 class FolderShelf:
-    """Forms in a folder; what cannot be used is told once and left out."""
+    """Forms in a folder; what cannot be used is told once (folder's name, problem) and left out."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tell: Callable[[str, str], None]) -> None:
         self._folder = folder
+        self._tell = tell
         self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
         self._forms: dict[Path, tuple[str, Form | None]] = {}
 
@@ -127,7 +125,7 @@ class FolderShelf:
         if not problem and not found.form:
             problem = "its instance has no id"
         if problem:
-            log.warning("openrosa_form_unusable", folder=folder.name, problem=problem)
+            self._tell(folder.name, problem)
             return None
         title = found.title.strip() or found.form
         return Form(folder.name, found.form, found.version, title[:_TITLE_CHARACTERS_MAX], digest)
