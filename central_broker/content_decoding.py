@@ -9,7 +9,8 @@ JSON can say, so the content replaces:
 
 XForm XML becomes one JSON object: the members of the root element by local name, `@id` and `@version` from its
 attributes; a leaf is a text, an element with children an object (with its own text as `#text`), repeated siblings are
-an array.
+an array. Of a body with attachments it is that of its XML, and `@attachments` lists the files: an array of objects with
+`name`, `media_type`, `bytes` and `sha256`. No element can have such a name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, Final
 from xml.etree.ElementTree import Element, ParseError
 
@@ -24,7 +26,9 @@ import defusedxml.ElementTree as defused
 import msgspec
 from defusedxml.common import DefusedXmlException
 
-from sync_protocol.content import MEDIA_TYPE_JSON
+from sync_protocol.attachments import Attachment, read_attachments
+from sync_protocol.content import MEDIA_TYPE_ATTACHMENTS, MEDIA_TYPE_JSON
+from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import JSON_DEPTH_MAX
 
 _DIGITS_MAX: Final = 300
@@ -49,7 +53,29 @@ class Unparsable(ValueError):
 
 def content_of(media_type: str, body: bytes) -> str:
     """Return the content as JSON text of one object; raises Unparsable."""
-    return _json_content(body) if media_type == MEDIA_TYPE_JSON else _xml_content(body)
+    if media_type == MEDIA_TYPE_JSON:
+        return _json_content(body)
+    xml, attachments = parts_of(media_type, body)
+    return _xml_content(xml, {"@attachments": [_described(each) for each in attachments]} if attachments else {})
+
+
+def parts_of(media_type: str, body: bytes) -> tuple[bytes, tuple[Attachment, ...]]:
+    """Return the XML of an XForm instance and the files that came with it; raises Unparsable."""
+    if media_type != MEDIA_TYPE_ATTACHMENTS:
+        return body, ()
+    try:
+        return read_attachments(body)
+    except ProtocolError as error:
+        raise Unparsable(f"the questionnaire and its attachments cannot be taken apart: {error.detail}") from None
+
+
+def _described(attachment: Attachment) -> dict[str, Any]:
+    return {
+        "name": attachment.name,
+        "media_type": attachment.media_type,
+        "bytes": len(attachment.data),
+        "sha256": sha256(attachment.data).hexdigest(),
+    }
 
 
 def _json_content(body: bytes) -> str:
@@ -137,7 +163,7 @@ def _check_depth(value: Any) -> None:
     raise Unparsable(f"the questionnaire nests deeper than {JSON_DEPTH_MAX} levels")
 
 
-def _xml_content(body: bytes) -> str:
+def _xml_content(body: bytes, beside: dict[str, Any]) -> str:
     try:
         root = defused.fromstring(body, forbid_dtd=True)
     except DefusedXmlException:
@@ -150,7 +176,7 @@ def _xml_content(body: bytes) -> str:
     converted = _element(root, 1)
     content = converted if isinstance(converted, dict) else {"#text": converted}
     marks = {f"@{name}": root.attrib[name] for name in ("id", "version") if name in root.attrib}
-    return _encoder.encode(marks | content).decode()
+    return _encoder.encode(marks | beside | content).decode()
 
 
 def _element(element: Element, depth: int) -> dict[str, Any] | str:

@@ -10,6 +10,7 @@ from edge_agent.mesh.duty import Duty
 from edge_agent.mesh.interfaces import InterfaceRules
 from edge_agent.mesh.mesh_watch import MeshWatchSettings
 from edge_agent.mqtt.publisher import PublisherSettings
+from edge_agent.queue.intake.openrosa.endpoint import OpenRosaSettings
 
 _MEGABYTE = 1024 * 1024
 
@@ -38,6 +39,17 @@ def publisher_settings(configuration: Configuration) -> PublisherSettings:
         backoff_seconds_max=broker.backoff_seconds_max,
         bundles_in_flight_max=configuration.sync.bundles_in_flight_max,
         bundle_bytes_max=configuration.sync.bundle_bytes_max,
+    )
+
+
+def openrosa_settings(configuration: Configuration) -> OpenRosaSettings:
+    """Return what of the configuration the OpenRosa endpoint needs."""
+    intake = configuration.intake
+    return OpenRosaSettings(
+        state_directory=configuration.device.state_directory,
+        port=intake.openrosa_port,
+        origins=frozenset(intake.openrosa_origins),
+        questionnaire_bytes_max=intake.questionnaire_bytes_max,
     )
 
 

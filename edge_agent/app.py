@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final
 
 from edge_agent import provisioning
-from edge_agent.adapter_settings import engine_settings, mesh_settings, publisher_settings
+from edge_agent.adapter_settings import engine_settings, mesh_settings, openrosa_settings, publisher_settings
 from edge_agent.configuration import Configuration
 from edge_agent.control import ControlHandler, Report, connection_query
 from edge_agent.engine.engine import Engine
@@ -45,6 +45,7 @@ from edge_agent.queue.intake.local_protocol import (
     LocalServer,
     listening_socket,
 )
+from edge_agent.queue.intake.openrosa.endpoint import OpenRosaEndpoint
 from edge_agent.queue.intake.submit_socket import SubmitHandler
 from edge_agent.queue.mirror import FileHeadMirror
 from edge_agent.queue_opening import open_queue
@@ -107,6 +108,7 @@ class Daemon:
         self._service = ServiceState.from_environment()
         self._link_state = PublisherState()
         self._changed = asyncio.Event()
+        self._openrosa: OpenRosaEndpoint | None = None
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; raises StoreFault or OSError when it cannot start."""
@@ -289,6 +291,11 @@ class Daemon:
         parts = [keep_up("submit socket", submit_server.run), keep_up("control socket", control_server.run)]
         if configuration.intake.drop_directory is not None:
             parts.append(keep_up("drop folder", DropFolder(configuration.intake.drop_directory, intake, clock).run))
+        if configuration.intake.openrosa:
+            self._openrosa = OpenRosaEndpoint(
+                openrosa_settings(configuration), intake, self._runner, clock, self._changed.set
+            )
+            parts.append(keep_up("OpenRosa endpoint", self._openrosa.run))
         return parts
 
     def _status(self) -> Report:
@@ -323,6 +330,7 @@ class Daemon:
             now=clock(),
             media=[visit for visit in self._media_desk.visits() if visit["shown"]],
             mesh=mesh,
+            openrosa=None if self._openrosa is None else self._openrosa.status(),
         )
 
     async def _tell_status(self) -> None:

@@ -72,6 +72,9 @@ class IntakeConfiguration:
     default_form: str
     submit_socket_group: str
     questionnaire_bytes_max: int
+    openrosa: bool
+    openrosa_port: int
+    openrosa_origins: tuple[str, ...]
 
 
 @dataclass(frozen=True)

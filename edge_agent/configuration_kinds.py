@@ -1,5 +1,5 @@
 """The kinds of values that only the edge's configuration has: the broker's address, the names of interfaces, a light,
-where neighbours are.
+where neighbours are, which web pages may submit.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ INTERFACE_NAME_CHARACTERS_MAX: Final = 15
 STATIC_PEERS_MAX: Final = 32
 """Each is dialled for ever, and there are links to some two dozen neighbours at most."""
 PORT_MAX: Final = 65535
+ORIGINS_MAX: Final = 8
+_LOOPBACK_ORIGIN: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[1-9][0-9]{0,4})?", re.ASCII)
 _FILE_NAME_CHARACTERS_MAX: Final = 255
 _BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 
@@ -133,6 +135,19 @@ def _checked_peer(key: Key, text: str) -> PeerAddress:
     return peer
 
 
+def _loopback_origins(key: Key, value: object) -> tuple[str, ...]:
+    if value == []:
+        return ()
+    origins = check_strings(value, what="web addresses", example=key.line)
+    for origin in origins:
+        if _LOOPBACK_ORIGIN.fullmatch(origin) is None:
+            problem = f"{shown(origin)} is not the beginning of a web address on this device"
+            raise Unfit(problem, f"write scheme, host and port as the browser shows them, such as  {key.line}")
+    if len(origins) > ORIGINS_MAX:
+        raise Unfit(f"these are {len(origins)} web addresses, and at most {ORIGINS_MAX} can be", "keep those in use")
+    return tuple(origins)
+
+
 def _led_name(key: Key, value: object) -> str | None:
     name = check_string(key, value)
     if "/" in name or name in (".", "..") or len(name) > _FILE_NAME_CHARACTERS_MAX:
@@ -144,6 +159,7 @@ def _led_name(key: Key, value: object) -> str | None:
 BROKER_ADDRESS: Final = Kind("an IP address in quotes", _broker_address)
 INTERFACE_PATTERNS: Final = Kind("a list of interface names in quotes", _interface_patterns)
 EXCLUDED_PATTERNS: Final = Kind("a list of interface names in quotes, or [] for none", _excluded_patterns)
+LOOPBACK_ORIGINS: Final = Kind("a list of web addresses on this device in quotes, or [] for none", _loopback_origins)
 PEER_ADDRESSES: Final = Kind("a list of addresses in quotes, or [] for none", _peer_addresses)
 """As texts in their usual form; `peer_address` takes them apart."""
 LED_NAME: Final = Kind('the name of a light in quotes, or "" for none', _led_name)

@@ -8,6 +8,7 @@ from edge_agent.configuration_kinds import (
     EXCLUDED_PATTERNS,
     INTERFACE_PATTERNS,
     LED_NAME,
+    LOOPBACK_ORIGINS,
     PEER_ADDRESSES,
 )
 from operations.configuration import (
@@ -173,6 +174,32 @@ KEYS: Final[tuple[Key, ...]] = (
         "The largest questionnaire accepted, attachments included, in bytes.",
         1_000,
         10_000_000,
+    ),
+    Key(
+        "intake",
+        "openrosa",
+        TRUE_OR_FALSE,
+        False,
+        "Whether form programs of the ODK family on this device (ODK Collect, KoboCollect, Enketo) can submit to "
+        "it, and find its forms. Nobody else on the network can reach it. edge-agent status says the address to enter.",
+    ),
+    Key(
+        "intake",
+        "openrosa_port",
+        WHOLE_NUMBER,
+        8885,
+        "The port of 127.0.0.1 and ::1 on which they find it.",
+        1_024,
+        65_535,
+    ),
+    Key(
+        "intake",
+        "openrosa_origins",
+        LOOPBACK_ORIGINS,
+        (),
+        "Web pages on this device that may submit by themselves, as a browser names them. Enketo needs none: its "
+        "server submits for its pages.",
+        example='["http://localhost:8005"]',
     ),
     Key(
         "sync",

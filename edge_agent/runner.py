@@ -204,7 +204,8 @@ class Runner:
             for submission in event.submissions:
                 answer = self._answers.pop(submission.request, None)
                 if answer is not None and not answer.done():
-                    answer.set_result(Refused(submission.request, str(fault), remedy, again=True))
+                    full = isinstance(fault, StoreFull)
+                    answer.set_result(Refused(submission.request, str(fault), remedy, again=True, full=full))
             # The links were not touched. A full queue needs them to drain.
             return
         outlets, self._outlets = self._outlets, {}

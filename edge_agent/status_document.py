@@ -32,12 +32,14 @@ def status_document(
     now: int,
     media: Sequence[Mapping[str, Any]] = (),
     mesh: Mapping[str, Any] | None = None,
+    openrosa: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return everything that `status` tells; times in microseconds.
 
     `receipt_silence_seconds` is how long envelopes have waited without any receipt; `alarms` are sentences for people;
     `media` are the visits to media that are in place (`usb_watch.media_document`), `mesh` is how it stands with
-    neighbours (`mesh_document`), None where no daemon runs. `handovers` are the carriers that took own envelopes over
+    neighbours (`mesh_document`), None where no daemon runs; `openrosa` is where form programs find the endpoint, or why
+    not, None where it is off. `handovers` are the carriers that took own envelopes over
     which have no receipt yet, `custody` the origins whose envelopes this device has.
     """
     envelopes = inspection.count_states(query)
@@ -52,6 +54,7 @@ def status_document(
         "envelopes": envelopes,
         "media": list(media),
         "mesh": None if mesh is None else _with_names(query, mesh),
+        "openrosa": None if openrosa is None else dict(openrosa),
         "handovers": inspection.handovers(query),
         "custody": inspection.custody(query),
         "chains": inspection.chains(query),

@@ -29,7 +29,9 @@ CODING_DEFLATE_DICTIONARY: Final = 2
 
 MEDIA_TYPE_JSON: Final = "application/json"
 MEDIA_TYPE_XML: Final = "text/xml"
-MEDIA_TYPES: Final = frozenset({MEDIA_TYPE_JSON, MEDIA_TYPE_XML})
+MEDIA_TYPE_ATTACHMENTS: Final = "multipart/form-data"
+"""XForm instance XML with its files, in the form of SPEC.md §2.2 (`attachments`)."""
+MEDIA_TYPES: Final = frozenset({MEDIA_TYPE_JSON, MEDIA_TYPE_XML, MEDIA_TYPE_ATTACHMENTS})
 
 _PREFIX: Final = struct.Struct(">BBHII8s")
 _NO_DICTIONARY: Final = bytes(dictionary.DICTIONARY_ID_BYTES)

@@ -33,6 +33,9 @@ METADATA_BYTES_MAX: Final = 4 * KIBIBYTE
 NAME_CHARACTERS_MAX: Final = 250
 """Form, version and instance identifiers."""
 
+ATTACHMENTS_MAX: Final = 1_000
+"""Files of one questionnaire: a photograph of everything in a large household, and names and headers stay small."""
+
 STATEMENT_BODY_BYTES_MAX: Final = 200 * KIBIBYTE
 """A statement travels in a bundle like an envelope."""
 

@@ -111,6 +111,8 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
         print_line(f"medium {visit['number'] or visit['node']}: {visit['sentence']}", stream)
     for line in _near(document):
         print_line(line, stream)
+    for line in _form_programs(document.get("openrosa")):
+        print_line(line, stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
 
@@ -140,6 +142,15 @@ def _near(document: dict[str, Any]) -> list[str]:
         more = len(handovers) - _HANDOVERS_SHOWN_MAX
         lines.append(f"handed over to {more} more: edge-agent mesh status")
     return lines
+
+
+def _form_programs(openrosa: dict[str, Any] | None) -> list[str]:
+    """Return what a person enters in ODK Collect, or why nothing can be submitted there."""
+    if openrosa is None:
+        return []
+    if openrosa["listening"]:
+        return [f"server address for ODK Collect, KoboCollect and Enketo: {openrosa['address']}"]
+    return [f"form programs cannot submit: {openrosa['problem'] or 'the endpoint is about to start'}"]
 
 
 def mesh_sentence(mesh: dict[str, Any]) -> str:

@@ -62,6 +62,8 @@ class Refused:
     remedy: str
     again: bool = False
     """The same questionnaire may be accepted later: the trouble is not its own."""
+    full: bool = False
+    """The trouble is that the disk has no room."""
 
 
 @dataclass(frozen=True)

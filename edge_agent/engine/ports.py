@@ -81,7 +81,7 @@ class Acceptor(Protocol):
     """What the runner offers to the intake."""
 
     async def accept(self, submissions: Sequence[tuple[bytes, Questionnaire]]) -> Sequence[Accepted | Refused]:
-        """Make questionnaires durable, each under its key (32 bytes), all of them or none; answers come in the
+        """Make questionnaires durable, each under its key (32 to 96 bytes), all of them or none; answers come in the
         same order.
         """
         ...

@@ -113,6 +113,10 @@ class StoreTransaction(Protocol):
         """Return how the submission with this key was accepted, if it was; its request is 0."""
         ...
 
+    def submission_keys(self, beginning: bytes) -> Sequence[bytes]:
+        """Return the keys of accepted submissions that begin so."""
+        ...
+
     def remember_submission(self, key: bytes, accepted: Accepted, now: int) -> None:
         """Keep what `accepted_before` answers."""
         ...

@@ -44,6 +44,8 @@ _PLACE = "origin = ? AND epoch = ? AND sequence BETWEEN ? AND ?"
 _STORED = "envelope.number, envelope.id, envelope.origin, envelope.leg, envelope.hops, envelope.data"
 Row = tuple[Any, ...]
 _REOPENED = "reopened"
+_BEYOND_ANY_KEY = b"\xff" * 97
+"""Behind the beginning of keys: greater than whatever follows it in any of them."""
 _DUE_ROWS_MAX = 2_048
 """More small envelopes than fit into one bundle, a file on a medium included."""
 
@@ -89,6 +91,12 @@ class QueueTransaction:
             "SELECT epoch, first_sequence, last_sequence FROM submission WHERE key = ?", (key,)
         ).fetchone()
         return None if row is None else Accepted(0, row[0], row[1], row[2], repeated=True)
+
+    def submission_keys(self, beginning: bytes) -> Sequence[bytes]:
+        rows = self._connection.execute(
+            "SELECT key FROM submission WHERE key BETWEEN ? AND ?", (beginning, beginning + _BEYOND_ANY_KEY)
+        )
+        return [key for (key,) in rows]
 
     def remember_submission(self, key: bytes, accepted: Accepted, now: int) -> None:
         self._connection.execute(

@@ -30,6 +30,7 @@ from central_broker.storage.contract import (
     Route,
     Unreadable,
 )
+from sync_protocol.attachments import Attachment, write_attachments
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.content import cut, encode_content
 from sync_protocol.envelope import Envelope
@@ -358,6 +359,21 @@ def test_xform_becomes_one_object(device: SealingDevice) -> None:
         "note": "",
         "meta": {"instanceID": "uuid:1"},
     }
+
+
+def test_a_sealed_questionnaire_with_attachments_is_stored_exactly_and_its_files_are_listed(
+    device: SealingDevice,
+) -> None:
+    body = write_attachments(XFORM, [Attachment("a.jpg", "image/jpeg", b"12")])
+    content = content_of(device, body, media_type="multipart/form-data")
+    assert [file["name"] for file in content.pop("@attachments")] == ["a.jpg"]
+    assert content == content_of(device, XFORM, media_type="text/xml")
+
+
+def test_damaged_attachments_are_held_not_lost(center: Center, device: SealingDevice) -> None:
+    body = write_attachments(XFORM, [Attachment("a.jpg", "image/jpeg", b"12")])
+    [envelope] = device.seal(body.replace(b"a.jpg", b"b.jpg"), media_type="multipart/form-data")
+    assert held(envelope.data, center.directory([device])) == (HeldReason.UNPARSABLE, True, True)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from edge_agent.configuration_kinds import (
     EXCLUDED_PATTERNS,
     INTERFACE_PATTERNS,
     LED_NAME,
+    LOOPBACK_ORIGINS,
     PEER_ADDRESSES,
     PeerAddress,
     peer_address,
@@ -69,6 +70,7 @@ def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() 
         LED_NAME: {str | None},
         EXCLUDED_PATTERNS: {tuple[str, ...]},
         PEER_ADDRESSES: {tuple[str, ...]},
+        LOOPBACK_ORIGINS: {tuple[str, ...]},
     }
     assert_table_makes(typing.get_type_hints(Configuration), TABLE, own_types)
 

@@ -13,7 +13,8 @@ from edge_agent.engine.effects import Accepted, Refused
 from edge_agent.engine.ports import Acceptor
 from edge_agent.queue.intake.recognition import RawSubmission, Unacceptable, recognise
 from operations.journal import get_logger
-from sync_protocol.content import Questionnaire
+from sync_protocol.attachments import read_attachments
+from sync_protocol.content import MEDIA_TYPE_ATTACHMENTS, Questionnaire
 
 log = get_logger()
 
@@ -29,7 +30,7 @@ class IntakeSettings:
 
 
 class Intake:
-    """Takes questionnaires from the socket, the drop folder and the command line."""
+    """Takes questionnaires from the socket, the drop folder, the OpenRosa endpoint and the command line."""
 
     def __init__(self, settings: IntakeSettings, acceptor: Acceptor, clock: Callable[[], int]) -> None:
         self._settings = settings
@@ -43,7 +44,7 @@ class Intake:
         a submission with the same occasion changes nothing. A questionnaire with an instance id of its own needs
         none.
         """
-        full = self._check_room(sum(len(raw.body) for raw in raws))
+        full = self.without_room(sum(len(raw.body) for raw in raws))
         if full is not None:
             log.warning("submission_refused", problem=full.problem)
             return [full] * len(raws)
@@ -56,19 +57,22 @@ class Intake:
                 where = f"questionnaire {position} of {len(raws)}: " if len(raws) > 1 else ""
                 return [replace(result, problem=where + result.problem)] * len(raws)
             brought = result.instance_id != new_instance_id
-            keyed.append((_key(result, "" if brought else f"{occasion}\0{position}"), result))
+            keyed.append((_own_key(result) if brought else _key(result, f"{occasion}\0{position}"), result))
         answers = await self._acceptor.accept(keyed)
         return [
-            Unacceptable(answer.problem, answer.remedy, answer.again) if isinstance(answer, Refused) else answer
+            Unacceptable(answer.problem, answer.remedy, answer.again, answer.full)
+            if isinstance(answer, Refused)
+            else answer
             for answer in answers
         ]
 
-    def _check_room(self, body_bytes: int) -> Unacceptable | None:
+    def without_room(self, body_bytes: int) -> Unacceptable | None:
+        """Return the refusal of so many bytes more, or None where there is room for them; raises OSError."""
         room = os.statvfs(self._settings.state_directory)
         if room.f_bavail * room.f_frsize >= self._settings.free_bytes_min + body_bytes:
             return None
         remedy = "connect the tablet so that its queue can drain, or remove other files from it; then submit again"
-        return Unacceptable("the disk is nearly full", remedy, again=True)
+        return Unacceptable("the disk is nearly full", remedy, again=True, full=True)
 
     def _recognise(self, raw: RawSubmission, new_instance_id: str) -> Questionnaire | Unacceptable:
         return recognise(
@@ -80,10 +84,28 @@ class Intake:
         )
 
 
-def _key(questionnaire: Questionnaire, occasion: str) -> bytes:
-    """Return what makes this submission the same as an earlier one: its own instance id and bytes, or, when it
-    brought none, its occasion and bytes.
+def instance_key(form: str, instance_id: str) -> bytes:
+    """Return the 32 bytes with which the keys of all submissions of one form and instance id begin."""
+    return _digest(f"{form}\0{instance_id}")
+
+
+def _own_key(questionnaire: Questionnaire) -> bytes:
+    """Return what makes this submission the same as an earlier one, when it brought an instance id.
+
+    Instance key, digest of the XML or JSON, and, when files came with that, digest of the whole body: so the queue can
+    say whether other answers, or other files to the same answers, came under an instance id before.
     """
-    instance_id = "" if occasion else questionnaire.instance_id
-    said = f"{questionnaire.form}\0{instance_id}\0{occasion}"
-    return sha256(said.encode(errors="surrogateescape") + b"\0" + sha256(questionnaire.body).digest()).digest()
+    beginning = instance_key(questionnaire.form, questionnaire.instance_id)
+    whole = sha256(questionnaire.body).digest()
+    if questionnaire.media_type != MEDIA_TYPE_ATTACHMENTS:
+        return beginning + whole
+    return beginning + sha256(read_attachments(questionnaire.body)[0]).digest() + whole
+
+
+def _key(questionnaire: Questionnaire, occasion: str) -> bytes:
+    """Return the same for a submission that brought none: its occasion and bytes decide."""
+    return sha256(_digest(f"{questionnaire.form}\0\0{occasion}") + sha256(questionnaire.body).digest()).digest()
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode(errors="surrogateescape")).digest()

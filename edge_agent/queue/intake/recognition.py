@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import re
 import uuid
-import xml.sax.handler
-import xml.sax.xmlreader
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Final
+from xml.parsers import expat
 
-import defusedxml.sax
 import msgspec
-from defusedxml.common import DefusedXmlException
 
-from sync_protocol.content import MEDIA_TYPE_JSON, MEDIA_TYPE_XML, Questionnaire
+from sync_protocol.attachments import read_attachments
+from sync_protocol.content import MEDIA_TYPE_ATTACHMENTS, MEDIA_TYPE_JSON, MEDIA_TYPE_XML, Questionnaire
+from sync_protocol.errors import ProtocolError
 from sync_protocol.limits import JSON_DEPTH_MAX, NAME_CHARACTERS_MAX
 
 _META: Final = "meta"
 _INSTANCE_ID: Final = "instanceID"
+_DEPRECATED_ID: Final = "deprecatedID"
+_TEXT_CHARACTERS_MAX: Final = 4 * NAME_CHARACTERS_MAX
+"""An id with the white space around it; what is longer is refused afterwards."""
 _STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
 """A string that never ends reaches to the end of the text, so that every byte is looked at once only."""
 
@@ -34,6 +35,8 @@ class Unacceptable:
     remedy: str
     again: bool = False
     """The same bytes may be accepted later: the trouble is not theirs."""
+    full: bool = False
+    """The trouble is that the disk has no room."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,14 @@ class RawSubmission:
 
 
 @dataclass
-class _Found:
+class XFormIdentity:
+    """What a questionnaire says of itself; empty where it says nothing."""
+
     form: str = ""
     form_version: str = ""
     instance_id: str = ""
+    deprecated_id: str = ""
+    """Of the questionnaire that this one is an edit of."""
 
 
 def recognise(
@@ -65,7 +72,9 @@ def recognise(
         return Unacceptable(f"it has {len(raw.body):,} bytes, more than the {bytes_max:,} allowed", remedy)
     media_type = raw.media_type or _guess(raw.body)
     if media_type in ("text/xml", "application/xml"):
-        found, media_type = _read_xml(raw.body), MEDIA_TYPE_XML
+        found, media_type = read_xform(raw.body), MEDIA_TYPE_XML
+    elif media_type == MEDIA_TYPE_ATTACHMENTS:
+        found = _read_with_attachments(raw.body)
     elif media_type == MEDIA_TYPE_JSON:
         found = _read_json(raw.body)
     else:
@@ -100,7 +109,7 @@ class _JsonHints(msgspec.Struct):
     meta: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
-def _read_json(body: bytes) -> _Found | Unacceptable:
+def _read_json(body: bytes) -> XFormIdentity | Unacceptable:
     try:
         body.decode()
         if _depth(body) > JSON_DEPTH_MAX:
@@ -115,7 +124,7 @@ def _read_json(body: bytes) -> _Found | Unacceptable:
         meta = msgspec.json.decode(hints.meta, type=_JsonHints)
     instance_ids = (hints.instance_id, hints.instanceID, meta.instanceID, meta.instance_id)
     instance_id = next((text for text in map(_text, instance_ids) if text), "")
-    return _Found(_text(hints.form), _text(hints.form_version), instance_id)
+    return XFormIdentity(_text(hints.form), _text(hints.form_version), instance_id)
 
 
 def _text(raw: msgspec.Raw) -> str:
@@ -136,16 +145,25 @@ def _depth(body: bytes) -> int:
     return deepest
 
 
-def _read_xml(body: bytes) -> _Found | Unacceptable:
+def _read_with_attachments(body: bytes) -> XFormIdentity | Unacceptable:
+    try:
+        xml, _ = read_attachments(body)
+    except ProtocolError as error:
+        problem = f"its parts are not written as a questionnaire with attachments is: {error.detail}"
+        return Unacceptable(problem, "hand it over by the OpenRosa endpoint, or write it as SPEC.md 2.2 says")
+    return read_xform(xml)
+
+
+def read_xform(body: bytes) -> XFormIdentity | Unacceptable:
+    """Return what XForm instance XML says of itself, or why it is none."""
     reader = _XFormReader()
     try:
-        # Entities and document types are refused: an answer needs neither, an attack does.
-        defusedxml.sax.parse(BytesIO(body), reader, forbid_dtd=True)
-    except DefusedXmlException:
+        reader.read(body)
+    except _Doctype:
         return Unacceptable("its XML declares a document type or entities", "submit plain XForm instance XML")
     except _TooDeep:
         return Unacceptable(f"its XML is nested deeper than {JSON_DEPTH_MAX} levels", "correct the form program")
-    except (xml.sax.SAXException, ValueError, LookupError) as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:
         return Unacceptable(f"it is not well-formed XML: {error}", "correct the form program")
     return reader.found
 
@@ -154,29 +172,56 @@ class _TooDeep(Exception):
     pass
 
 
-class _XFormReader(xml.sax.handler.ContentHandler):
-    """Finds the root's id and version and meta/instanceID (OpenRosa metadata), whatever their namespace prefixes."""
+class _Doctype(Exception):
+    pass
+
+
+class _XFormReader:
+    """Finds the root's id and version and what meta (OpenRosa metadata) holds, whatever their namespace prefixes.
+
+    On expat itself, without the layers of SAX: on a tablet they cost more than sealing does. Entities can be declared
+    in a document type only, and the beginning of one ends the reading.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.found = _Found()
+        self.found = XFormIdentity()
         self._path: list[str] = []
-        self._in_instance_id = False
+        self._text: str | None = None
+        """Of the element of meta that is being read."""
 
-    def startElement(self, name: str, attributes: xml.sax.xmlreader.AttributesImpl) -> None:
+    def read(self, body: bytes) -> None:
+        """Read the whole text; raises _Doctype, _TooDeep, ExpatError, ValueError or LookupError."""
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        parser.Parse(body, True)
+
+    def _refuse(self, *_: object) -> None:
+        raise _Doctype
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._path:
             self.found.form = attributes.get("id", "")
             self.found.form_version = attributes.get("version", "")
         self._path.append(name.rpartition(":")[2])
-        if len(self._path) > JSON_DEPTH_MAX:
+        depth = len(self._path)
+        if depth > JSON_DEPTH_MAX:
             raise _TooDeep
-        self._in_instance_id = self._path[1:] == [_META, _INSTANCE_ID]
+        # Of three levels, and below meta: of hundreds of answers none is looked at closer.
+        is_meta = depth == 3 and self._path[1] == _META and self._path[2] in (_INSTANCE_ID, _DEPRECATED_ID)
+        self._text = "" if is_meta else None
 
-    def characters(self, content: str) -> None:
-        if self._in_instance_id and len(self.found.instance_id) <= NAME_CHARACTERS_MAX:
-            self.found.instance_id += content
+    def _characters(self, content: str) -> None:
+        if self._text is not None and len(self._text) <= _TEXT_CHARACTERS_MAX:
+            self._text += content
 
-    def endElement(self, name: str) -> None:
+    def _end(self, _name: str) -> None:
+        if self._text is not None and self._path[-1] == _INSTANCE_ID:
+            self.found.instance_id = (self.found.instance_id + self._text).strip()
+        elif self._text is not None:
+            self.found.deprecated_id = self._text.strip()
         self._path.pop()
-        self._in_instance_id = False
-        self.found.instance_id = self.found.instance_id.strip()
+        self._text = None
