@@ -44,7 +44,7 @@ Row = tuple[Value, ...]
 
 _META: Final = "meta"
 _TEXT: Final = "#text"
-_MARKS: Final = frozenset({"@id", "@version", "form", "form_version", "instance_id", "instanceID"})
+_MARKS: Final = frozenset({"@id", "@version", "@attachments", "form", "form_version", "instance_id", "instanceID"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,7 +288,15 @@ def test_what_the_form_does_not_ask_is_found_once_and_with_all_that_is_in_it() -
 
 
 def test_names_of_form_and_instance_are_no_answers() -> None:
-    marks = {"@id": "f", "@version": "1", "form": "f", "form_version": "1", "instance_id": "i", "instanceID": "i"}
+    marks = {
+        "@id": "f",
+        "@version": "1",
+        "@attachments": [{"name": "a.jpg", "bytes": 2}],
+        "form": "f",
+        "form_version": "1",
+        "instance_id": "i",
+        "instanceID": "i",
+    }
     assert rows_of(HOUSEHOLD, marks | {"meta": {"instanceID": "i"}, "persons": {"meta": {"x": 1}}}).findings == []
     assert [one.path for one in rows_of(HOUSEHOLD, {"persons": {"form": "f"}}).findings] == [("persons", "form")]
     assert rows_of(tables_with(asked("form")), {"form": "answer"}).rows == ([("answer",)],)
