@@ -1,0 +1,107 @@
+"""From ODK Collect's request on a tablet, over the broker, to typed rows at the center."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.field import Field
+from sync_protocol.attachments import Attachment, read_attachments
+from tests.support.collect import CollectClient
+from tests.support.processes import free_port, wait_until
+from tests.support.shared_data import reason_missing, shared_data_folder
+from tests.support.small_center import SmallCenter
+
+WAIT_SECONDS = 60.0
+FOLDER = shared_data_folder() / "openrosa" / "transportation"
+MISSING = reason_missing("openrosa", "transportation")
+
+FORM = """\
+| survey | | | |
+| | type | name | label |
+| | text | village | Village |
+| | image | front | Photograph of the front |
+| | begin_repeat | persons | Persons |
+| | integer | age | Age |
+| | end_repeat | | |
+| settings | | | |
+| | form_id | version | form_title |
+| | dwelling | 1 | Dwelling |
+"""
+REAL_FORM, REAL_VERSION = "transportation_2011_07_25", "2014111"
+PHOTO = bytes(range(256)) * 1_500  # more than one envelope holds
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Iterator[Field]:
+    settings = {"intake": {"openrosa": True, "openrosa_port": free_port()}}
+    form = tmp_path / "dwelling.md"
+    form.write_text(FORM)
+    # The real one in the version that its submissions name, and by its id for those of other versions.
+    forms = [str(form)] if MISSING else [str(form), str(FOLDER / "form.xlsx"), REAL_FORM]
+    with Field(tmp_path / "field", 1, forms=forms, device_settings=settings, center_kind=SmallCenter) as made:
+        made.start()
+        yield made
+
+
+def client_of(field: Field) -> CollectClient:
+    (device,) = field.devices
+    wait_until(lambda: device.status()["openrosa"]["address"] is not None, "the endpoint listens")
+    address: str = device.status()["openrosa"]["address"]
+    host, _, key = address.removeprefix("http://").partition("/key/")
+    return CollectClient(int(host.rpartition(":")[2]), key)
+
+
+def dwelling(instance: str, village: str, ages: list[str], *, front: str = "", replaces: str = "") -> bytes:
+    persons = "".join(f"<persons><age>{age}</age></persons>" for age in ages)
+    edited = f"<orx:deprecatedID>{replaces}</orx:deprecatedID>" if replaces else ""
+    meta = f"<orx:meta><orx:instanceID>{instance}</orx:instanceID>{edited}</orx:meta>"
+    return (
+        f'<data id="dwelling" version="1" xmlns:orx="http://openrosa.org/xforms"><village>{village}</village>'
+        f"<front>{front}</front>{persons}{meta}</data>"
+    ).encode()
+
+
+def test_what_collect_submits_becomes_rows_with_edits_in_place_and_photographs_kept(field: Field) -> None:
+    client, center = client_of(field), field.center
+    first = dwelling("uuid:1", "Аксу", ["33", "four"], front="a.jpg")
+    assert client.submit(first, [("a.jpg", "image/jpeg", PHOTO)]).status == 201
+    assert client.submit(dwelling("uuid:2", "Есиль", [])).status == 201
+    assert client.submit(dwelling("uuid:3", "Есиль-2", ["5"], replaces="uuid:2")).status == 201
+    assert client.submit(dwelling("uuid:3", "Есиль-2", ["5"], replaces="uuid:2")).status in (201, 202)
+    wait_until(
+        lambda: center.query("SELECT count(*) FROM form_dwelling") == [(3,)],
+        "all three are rows",
+        timeout_seconds=WAIT_SECONDS,
+    )
+    assert center.query("SELECT village, front FROM form_dwelling_current ORDER BY 1") == [
+        ("Аксу", "a.jpg"),
+        ("Есиль-2", None),
+    ]
+    assert center.query("SELECT position, age FROM form_dwelling__persons ORDER BY age") == [(2, None), (1, 5), (1, 33)]
+    assert center.query("SELECT path, position, rule, value FROM finding") == [
+        ("persons/age", 2, "not_a_number", "four")
+    ]
+    ((body,),) = center.query("SELECT body FROM questionnaire WHERE instance_id = 'uuid:1'")
+    assert read_attachments(bytes(body)) == (first, (Attachment("a.jpg", "image/jpeg", PHOTO),))
+    field.wait_until_synchronised(timeout_seconds=WAIT_SECONDS)
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_submissions_of_a_real_form_become_rows_of_its_tables(field: Field) -> None:
+    client, center = client_of(field), field.center
+    sent = sorted(FOLDER.glob("instances*.xml"))
+    statuses = [client.submit(path.read_bytes()).status for path in sent]
+    # Two files have one instance id and different answers, and neither says that it is an edit.
+    assert (statuses.count(201), statuses.count(409)) == (len(sent) - 1, 1)
+    field.wait_until_synchronised(timeout_seconds=WAIT_SECONDS)
+    kept = {bytes(body) for (body,) in center.query("SELECT body FROM questionnaire")}
+    assert kept == {path.read_bytes() for path, status in zip(sent, statuses, strict=True) if status == 201}
+    shown = center.ask("forms", "show", REAL_FORM)
+    whole = next(one["table"] for one in shown["tables"] if one["kind"] == "questionnaire")
+    versions = dict(center.query("SELECT form_version, count(*) FROM questionnaire GROUP BY 1"))
+    assert set(versions) == {REAL_VERSION, "20170517", ""}
+    rows = center.query(f"SELECT form_version, count(*) FROM {whole} GROUP BY 1")
+    assert rows == [(REAL_VERSION, versions[REAL_VERSION])]
