@@ -20,6 +20,7 @@ import re
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree as defused
@@ -41,6 +42,7 @@ _PLAIN_BYTES_MAX: Final = 16_000
 _DELICATE_ESCAPE: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _DELICATE_EXPONENT: Final = re.compile(rb"[eE]-\d{3}")
 _LONG_DIGITS: Final = re.compile(rb"\d{300}")
+_ENCODING: Final = re.compile(rb"encoding\s*=\s*[\"']([^\"']*)[\"']")
 _UNCARRIABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _decoder: Final = msgspec.json.Decoder()
@@ -165,7 +167,7 @@ def _check_depth(value: Any) -> None:
 
 def _xml_content(body: bytes, beside: dict[str, Any]) -> str:
     try:
-        root = defused.fromstring(body, forbid_dtd=True)
+        root = ElementTree.fromstring(body) if _declares_nothing(body) else defused.fromstring(body, forbid_dtd=True)  # noqa: S314 - see there
     except DefusedXmlException:
         raise Unparsable("the questionnaire declares a document type or entities, which are not accepted") from None
     except ParseError as error:
@@ -177,6 +179,19 @@ def _xml_content(body: bytes, beside: dict[str, Any]) -> str:
     content = converted if isinstance(converted, dict) else {"#text": converted}
     marks = {f"@{name}": root.attrib[name] for name in ("id", "version") if name in root.attrib}
     return _encoder.encode(marks | beside | content).decode()
+
+
+def _declares_nothing(body: bytes) -> bool:
+    """Tell whether it is certain that a body has no document type, and so no entities of its own, without parsing it.
+
+    The guarded parser takes three times as long as the plain one. Bytes can be searched only where they are UTF-8: not
+    in UTF-16, which has zeros, nor in an encoding that the XML declaration names.
+    """
+    if b"<!D" in body or b"\0" in body:
+        return False
+    end = body.find(b"?>")
+    named = _ENCODING.search(body, 0, end) if end >= 0 else None
+    return named is None or named[1].lower() == b"utf-8"
 
 
 def _element(element: Element, depth: int) -> dict[str, Any] | str:
