@@ -31,7 +31,7 @@ from central_broker.tls_authority import (
 )
 from operations.durable_files import write_durably
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.topics import RECEIPTS_PREFIX, STATEMENTS, UP_PREFIX
+from sync_protocol.topics import FORMS_PREFIX, RECEIPTS_PREFIX, STATEMENTS, UP_PREFIX
 
 PACKET_BYTES_MAX: Final = BUNDLE_BYTES_MAX + 4 * 1024
 """A bundle with its topic and properties."""
@@ -114,6 +114,7 @@ def access_list() -> str:
 pattern write {UP_PREFIX}%u
 pattern read {RECEIPTS_PREFIX}#
 pattern read {STATEMENTS}
+pattern read {FORMS_PREFIX}#
 
 # Consumers read what devices sent, and nothing else.
 user {CONSUMER_NAME}
@@ -121,11 +122,13 @@ topic read {UP_PREFIX}+
 topic deny {UP_PREFIX}{CONSUMER_NAME}
 topic deny {RECEIPTS_PREFIX}#
 topic deny {STATEMENTS}
+topic deny {FORMS_PREFIX}#
 
 # The publisher writes what the center says to devices.
 user {PUBLISHER_NAME}
 topic write {RECEIPTS_PREFIX}#
 topic write {STATEMENTS}
+topic write {FORMS_PREFIX}#
 topic deny {UP_PREFIX}{PUBLISHER_NAME}
 """
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from central_broker.media import FIRST_SERIAL
+from central_broker.storage.census_records import FormRecord
 from central_broker.storage.contract import DeviceRecord, MediumRecord
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Standing, certified_usage
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.statement import Statement, Usage
+from sync_protocol.statement import Statement, Usage, parse_statement
 
 _FRAME_OVERHEAD_BYTES: Final = 64
 """More than a frame and its share of the END frame take."""
@@ -54,6 +55,19 @@ def statement_bundle(
     chosen.sort(key=lambda one: one.rank not in (_RANK_WITHDRAWN, _RANK_DELEGATED))
     statements = [*(one.data for one in keys), *(one.data for one in chosen)]
     return write_bundle([Frame(FrameType.STATEMENT, data) for data in statements])
+
+
+def form_bundles(keys: Sequence[Statement], forms: Iterable[FormRecord]) -> list[tuple[bytes, bytes]]:
+    """Return a bundle for each form that devices are given, with its subject: keys, then the form.
+
+    Each is retained on a topic of its own: together they may be larger than a message.
+    """
+    bundles: list[tuple[bytes, bytes]] = []
+    for form in forms:
+        if form.statement is not None:
+            frames = [Frame(FrameType.STATEMENT, data) for data in (*(key.data for key in keys), form.statement)]
+            bundles.append((parse_statement(form.statement).subject, write_bundle(frames)))
+    return bundles
 
 
 @dataclass(frozen=True, slots=True)

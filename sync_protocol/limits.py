@@ -36,6 +36,12 @@ NAME_CHARACTERS_MAX: Final = 250
 ATTACHMENTS_MAX: Final = 1_000
 """Files of one questionnaire: a photograph of everything in a large household, and names and headers stay small."""
 
+XFORM_BYTES_MAX: Final = 4 * KIBIBYTE * KIBIBYTE
+"""Of a form as XML; the census household form in three languages has 214 KB. Deflated it must fit a statement."""
+
+FORM_TITLE_CHARACTERS_MAX: Final = 500
+"""One line of a form program's list."""
+
 STATEMENT_BODY_BYTES_MAX: Final = 200 * KIBIBYTE
 """A statement travels in a bundle like an envelope."""
 

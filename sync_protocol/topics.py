@@ -10,6 +10,7 @@ from sync_protocol.records import parse_name
 UP_PREFIX: Final = "census/1/up/"
 RECEIPTS_PREFIX: Final = "census/1/receipts/"
 STATEMENTS: Final = "census/1/statements"
+FORMS_PREFIX: Final = "census/1/forms/"
 _NOT_IN_A_GROUP: Final = frozenset("/+#\0")
 
 
@@ -21,6 +22,11 @@ def up_topic(device: bytes) -> str:
 def receipts_topic(origin: bytes) -> str:
     """Return the topic that an origin's receipts are published to."""
     return RECEIPTS_PREFIX + origin.hex()
+
+
+def forms_topic(subject: bytes) -> str:
+    """Return the topic that a form (by its subject) is published to."""
+    return FORMS_PREFIX + subject.hex()
 
 
 def consumer_subscription(group: str) -> str:

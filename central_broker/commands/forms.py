@@ -12,6 +12,7 @@ from central_broker.commands.context import CenterContext, json_option, now, pas
 from central_broker.storage.census_records import FormRecord
 from central_broker.storage.contract import HeldReason, Storage
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
+from sync_protocol.errors import ProtocolError
 
 if TYPE_CHECKING:
     from central_broker.forms.definition import FormDefinition
@@ -154,6 +155,43 @@ def _tell_waiting(waiting: int) -> None:
         print_line(f"{waiting} held: central-broker held retry --reason unknown_form")
 
 
+@forms.command(
+    name="publish",
+    epilog="""\b
+Examples:
+  central-broker forms publish census_household
+  central-broker forms publish household --version 3
+""",
+)
+@click.argument("form")
+@click.option("--version", help="This version.  [the one that was added last]")
+@json_option
+@pass_center
+def forms_publish(center: CenterContext, form: str, version: str | None, as_json: bool) -> None:
+    """Give a form to every device, signed: over the VPN, by neighbours and by sticks, as receipts travel.
+
+    Devices offer it to their form programs (ODK Collect, Enketo), in the place of an earlier version. Questionnaires of
+    other versions are accepted as before.
+    """
+    from sync_protocol.form import PublishedForm, publish_form
+
+    with center.storage() as storage:
+        known = [one for one in _known(storage, form) if one.xform is not None and version in (None, one.version)]
+        if not known:
+            fail(f"of {form} no file was added with this version", "central-broker forms add FILE")
+        chosen = max(known, key=lambda one: one.added_at or 0)
+        published = PublishedForm(form, chosen.version, chosen.title or form, chosen.xform or b"")
+        try:
+            statement = publish_form(center.files().issuing_key(), published, now())
+        except ProtocolError as error:
+            fail(f"{form} cannot be given to devices: {error.detail}", "move long lists of choices out of the form")
+        storage.publish_form(form, chosen.version, statement.data)
+    if as_json:
+        print_json({"form": form, "version": chosen.version, "bytes": len(statement.data)})
+        return
+    print_line(f"Devices get {form} in version {chosen.version or '(none)'}: {len(statement.data):,} bytes.")
+
+
 @forms.command(name="list")
 @json_option
 @pass_center
@@ -170,6 +208,7 @@ def forms_list(center: CenterContext, as_json: bool) -> None:
                     "version": one.version,
                     "title": one.title,
                     "has_definition": one.xform is not None,
+                    "published": one.statement is not None,
                     "tables": tables[one.form],
                     "added_at": None if one.added_at is None else as_time(one.added_at),
                 }
@@ -178,12 +217,17 @@ def forms_list(center: CenterContext, as_json: bool) -> None:
         )
         return
     rows = [
-        (one.form, one.version or "every", one.title or "", tables[one.form] if one.xform is not None else "by id only")
+        (
+            one.form,
+            one.version or "every",
+            one.title or "",
+            tables[one.form] if one.xform is not None else "by id only",
+            "yes" if one.statement is not None else "",
+        )
         for one in known
     ]
-    print_table(
-        ("form", "version", "title", "tables"), rows, empty="no form is known yet: central-broker forms add FILE"
-    )
+    columns = ("form", "version", "title", "tables", "on devices")
+    print_table(columns, rows, empty="no form is known yet: central-broker forms add FILE")
 
 
 @forms.command(name="show")

@@ -170,9 +170,9 @@ class _Flood:
 
     def tick(self) -> None:
         """Publish if there is something new, or it is time to. Raises StorageUnavailable for nobody: tries later."""
-        from central_broker.statement_flood import statement_bundle
+        from central_broker.statement_flood import form_bundles, statement_bundle
         from central_broker.storage.contract import StorageUnavailable
-        from sync_protocol.topics import STATEMENTS
+        from sync_protocol.topics import STATEMENTS, forms_topic
 
         if not self._connected():
             self._next = 0.0
@@ -182,9 +182,12 @@ class _Flood:
             if version == self._version and time.monotonic() < self._next:
                 return
             bundle = statement_bundle(self._keys, self._storage.devices(), self._storage.media(), self._delegations)
+            forms = form_bundles(self._keys, self._storage.form_records())
         except StorageUnavailable:
             return
-        if self._publish(STATEMENTS, bundle) is not None:
+        said = [(STATEMENTS, bundle), *((forms_topic(subject), form) for subject, form in forms)]
+        sent = [self._publish(topic, payload) for topic, payload in said]
+        if None not in sent:
             self._version, self._next = version, time.monotonic() + _FLOOD_SECONDS
 
 

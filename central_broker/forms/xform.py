@@ -16,10 +16,7 @@ from defusedxml.common import DefusedXmlException
 
 from central_broker.forms.definition import AnswerType, FormDefinition, FormRefused, Path, Question, Repeat
 from central_broker.forms.xform_body import Control, controls_of, local_name, plain_path
-from sync_protocol.limits import JSON_DEPTH_MAX, NAME_CHARACTERS_MAX
-
-XFORM_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Long lists of choices belong into files beside the form; without them the largest forms of the field have 1 MB."""
+from sync_protocol.limits import FORM_TITLE_CHARACTERS_MAX, JSON_DEPTH_MAX, NAME_CHARACTERS_MAX, XFORM_BYTES_MAX
 
 XML_DEPTH_MAX: Final = 4 * JSON_DEPTH_MAX
 """Controls nest deeper than the answers that they are for: a repeat lies in a group, a label in a control."""
@@ -27,7 +24,6 @@ XML_DEPTH_MAX: Final = 4 * JSON_DEPTH_MAX
 QUESTIONS_MAX: Final = 5_000
 """Ten times the longest household survey; each becomes a column."""
 
-TITLE_CHARACTERS_MAX: Final = 500
 
 _TYPES: Final[Mapping[str, AnswerType]] = {
     "int": AnswerType.INTEGER,
@@ -151,7 +147,7 @@ def _child(element: Element, name: str) -> Element | None:
 def _title(root: Element) -> str:
     head = _child(root, "head")
     title = None if head is None else _child(head, "title")
-    return "" if title is None else " ".join("".join(title.itertext()).split())[:TITLE_CHARACTERS_MAX]
+    return "" if title is None else " ".join("".join(title.itertext()).split())[:FORM_TITLE_CHARACTERS_MAX]
 
 
 def _grow(node: _Node, element: Element, depth: int) -> None:

@@ -38,6 +38,8 @@ class FormRecord:
     title: str | None = None
     xform: bytes | None = None
     added_at: int | None = None
+    statement: bytes | None = None
+    """What devices are given of it; None of those that they are not given, or no more."""
 
 
 @dataclass(frozen=True, slots=True)

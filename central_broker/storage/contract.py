@@ -497,6 +497,10 @@ class Storage(Protocol):
         """
         ...
 
+    def publish_form(self, form: str, version: str, statement: bytes) -> None:
+        """Keep what devices are given of a version; no other version of the form is given to them any more."""
+        ...
+
     def form_records(self) -> list[FormRecord]:
         """Return every known form and version, by both."""
         ...

@@ -44,10 +44,17 @@ class Forms:
         return [(row[0], row[1]) for row in self.read("SELECT form, version FROM form ORDER BY form, version")]
 
     def form_records(self) -> list[FormRecord]:
-        rows = self.read("SELECT form, version, title, xform, added_at FROM form ORDER BY form, version")
+        rows = self.read("SELECT form, version, title, xform, added_at, statement FROM form ORDER BY form, version")
         return [
-            FormRecord(form, version, title, None if xform is None else bytes(xform), added_at)
-            for form, version, title, xform, added_at in rows
+            FormRecord(
+                form,
+                version,
+                title,
+                None if xform is None else bytes(xform),
+                added_at,
+                None if statement is None else bytes(statement),
+            )
+            for form, version, title, xform, added_at, statement in rows
         ]
 
     def form_tables(self, form: str) -> list[Table]:
@@ -65,6 +72,14 @@ class Forms:
                 " ON CONFLICT (form, version) DO UPDATE SET title = excluded.title, xform = excluded.xform,"
                 " added_at = excluded.added_at",
                 (form.form, form.version, form.title, form.xform, form.added_at),
+            )
+
+    def publish_form(self, form: str, version: str, statement: bytes) -> None:
+        with self.writing() as statements:
+            statements.execute("UPDATE directory_version SET at = at + 1")
+            statements.execute("UPDATE form SET statement = NULL WHERE form = %s AND version <> %s", (form, version))
+            statements.execute(
+                "UPDATE form SET statement = %s WHERE form = %s AND version = %s", (statement, form, version)
             )
 
     def _extend(self, statements: Statements, form: str, table: Table, known: Sequence[Table]) -> None:

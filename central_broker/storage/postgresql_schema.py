@@ -95,6 +95,7 @@ _FORMS: Final = """
 ALTER TABLE form ADD COLUMN title text;
 ALTER TABLE form ADD COLUMN xform bytea;
 ALTER TABLE form ADD COLUMN added_at bigint;
+ALTER TABLE form ADD COLUMN statement bytea;
 CREATE TABLE census_table (name text PRIMARY KEY, form text NOT NULL, kind text NOT NULL, columns text NOT NULL);
 CREATE TABLE finding (
     origin bytea NOT NULL, id bytea NOT NULL, form text NOT NULL, path text NOT NULL, position integer NOT NULL,

@@ -198,6 +198,7 @@ class MqttPublisher:
     async def _connect_and_carry(self, client: BoundClient) -> None:
         async with client:
             await _subscribe(client, topics.STATEMENTS)
+            await _subscribe(client, topics.FORMS_PREFIX + "#")
             self.state.connected, self.state.connected_since = True, self._clock()
             self.state.last_problem = self.state.problem_since = None
             self._on_change()

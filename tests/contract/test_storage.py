@@ -551,7 +551,7 @@ _LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms"}
 def take_back(storage: Storage, url: str, schema: int) -> None:
     """Make the database one that a release with this schema has left."""
     with storage.writing() as statements:  # type: ignore[attr-defined]  # the migrations are taken back
-        for column in ("title", "xform", "added_at"):
+        for column in ("title", "xform", "added_at", "statement"):
             statements.execute(f"ALTER TABLE form DROP COLUMN {column}")
         statements.execute("DROP TABLE census_table")
         statements.execute("DROP TABLE finding")

@@ -26,7 +26,7 @@ from central_broker.tls_authority import (
     to_pem,
 )
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.topics import STATEMENTS, consumer_subscription, receipts_topic, up_topic
+from sync_protocol.topics import FORMS_PREFIX, STATEMENTS, consumer_subscription, forms_topic, receipts_topic, up_topic
 from tests.support.center_broker import TryingClient, strict_context
 from tests.support.mosquitto import Mosquitto, why_no_mosquitto
 from tests.support.processes import free_port
@@ -123,6 +123,9 @@ def test_a_questionnaire_goes_up_and_a_receipt_comes_down_under_strict_certifica
     assert device.next_message() == (receipts_topic(ONE), b"receipt")
     assert publisher.publish(STATEMENTS, b"statement") == "Success"
     assert device.next_message() == (STATEMENTS, b"statement")
+    assert device.subscribe(FORMS_PREFIX + "#") == "Granted QoS 1"
+    assert publisher.publish(forms_topic(b"f" * 16), b"form", retain=True) == "Success"
+    assert device.next_message() == (forms_topic(b"f" * 16), b"form")
 
 
 def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(stage: Stage) -> None:
@@ -131,7 +134,8 @@ def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(s
     device, other = stage.device(ONE), stage.device(OTHER)
     other.subscribe("census/1/receipts/#")
     other.subscribe(STATEMENTS)
-    for topic in (up_topic(OTHER), receipts_topic(OTHER), STATEMENTS, up_topic(ONE) + "/deeper", "anything"):
+    said = (receipts_topic(OTHER), STATEMENTS, forms_topic(b"f" * 16))
+    for topic in (up_topic(OTHER), *said, up_topic(ONE) + "/deeper", "anything"):
         assert device.publish(topic, b"false", retain=True) == "Not authorized"
     device.publish(up_topic(ONE), b"own")
     assert consumer.next_message() == (up_topic(ONE), b"own")

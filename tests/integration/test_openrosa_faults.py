@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,7 @@ def serve_here(folder: Path, work: Callable[[CollectClient], None], intake_kind:
                 key=KEY,
                 settings=ApplicationSettings(batches.folder, 10**7, frozenset(), pause_seconds_max=0.3),
                 clock=lambda: device.now,
+                renew=partial(asyncio.sleep, 0),
             )
             port = free_port()
             async with listening(served, port):

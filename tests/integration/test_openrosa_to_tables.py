@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from central_broker.forms.xlsform import convert
 from demo.field import Field
 from sync_protocol.attachments import Attachment, read_attachments
 from tests.support.collect import CollectClient
@@ -15,6 +17,7 @@ from tests.support.shared_data import reason_missing, shared_data_folder
 from tests.support.small_center import SmallCenter
 
 WAIT_SECONDS = 60.0
+FORM_LIST = "{http://openrosa.org/xforms/xformsList}"
 FOLDER = shared_data_folder() / "openrosa" / "transportation"
 MISSING = reason_missing("openrosa", "transportation")
 
@@ -87,6 +90,35 @@ def test_what_collect_submits_becomes_rows_with_edits_in_place_and_photographs_k
     ((body,),) = center.query("SELECT body FROM questionnaire WHERE instance_id = 'uuid:1'")
     assert read_attachments(bytes(body)) == (first, (Attachment("a.jpg", "image/jpeg", PHOTO),))
     field.wait_until_synchronised(timeout_seconds=WAIT_SECONDS)
+
+
+def offered(client: CollectClient) -> dict[str, str]:
+    """Version by form id, as the form list says."""
+    root = ElementTree.fromstring(client.request("GET", "/formList").body)
+    return {str(one.findtext(f"{FORM_LIST}formID")): str(one.findtext(f"{FORM_LIST}version")) for one in root}
+
+
+def test_a_form_that_the_center_publishes_is_offered_on_the_tablet_in_its_newest_version(
+    field: Field, tmp_path: Path
+) -> None:
+    client, center = client_of(field), field.center
+    assert offered(client) == {}
+    assert center.ask("forms", "publish", "dwelling")["version"] == "1"
+    wait_until(lambda: offered(client) == {"dwelling": "1"}, "the tablet offers it", timeout_seconds=WAIT_SECONDS)
+    second = tmp_path / "second.md"
+    second.write_text(FORM.replace("| dwelling | 1 |", "| dwelling | 2 |"))
+    center.ask("forms", "add", second)
+    center.ask("forms", "publish", "dwelling")
+    wait_until(lambda: offered(client) == {"dwelling": "2"}, "it has the new version", timeout_seconds=WAIT_SECONDS)
+    assert {one["version"]: one["published"] for one in center.ask("forms", "list") if one["form"] == "dwelling"} == {
+        "1": False,
+        "2": True,
+    }
+    (path,) = (field.devices[0].folder / "state" / "forms").glob("center-*/form.xml")
+    assert path.read_bytes() == convert(second).xform
+    field.devices[0].close()
+    field.devices[0].start()
+    assert offered(client_of(field)) == {"dwelling": "2"}, "kept over a restart"
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)

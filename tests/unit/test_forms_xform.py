@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from central_broker.forms.definition import AnswerType, FormDefinition, FormRefused, Question
-from central_broker.forms.xform import QUESTIONS_MAX, XFORM_BYTES_MAX, XML_DEPTH_MAX, read_xform
+from central_broker.forms.xform import QUESTIONS_MAX, XML_DEPTH_MAX, read_xform
 from central_broker.forms.xlsform import convert
-from sync_protocol.limits import JSON_DEPTH_MAX
+from sync_protocol.limits import JSON_DEPTH_MAX, XFORM_BYTES_MAX
 from tests.support.xforms import xform
 
 LISTS = """<instance id="sex"><root><item><name>m</name></item><item><name>f</name></item></root></instance>

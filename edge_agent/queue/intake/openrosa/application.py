@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,16 @@ class ApplicationSettings:
 
 
 def application(
-    desk: SubmissionDesk, shelf: FormShelf, *, key: str, settings: ApplicationSettings, clock: Callable[[], int]
+    desk: SubmissionDesk,
+    shelf: FormShelf,
+    *,
+    key: str,
+    settings: ApplicationSettings,
+    clock: Callable[[], int],
+    renew: Callable[[], Awaitable[None]],
 ) -> ASGIApp:
-    """Return the ASGI application; `clock` in microseconds."""
-    routes = _Routes(desk, shelf, settings)
+    """Return the ASGI application; `clock` in microseconds. `renew` sees to it that the shelf has what it should."""
+    routes = _Routes(desk, shelf, settings, renew)
     below_key = Router(
         [
             Route("/submission", routes.may_submit, methods=["GET", "HEAD"]),
@@ -76,7 +82,14 @@ def application(
 
 
 class _Routes:
-    def __init__(self, desk: SubmissionDesk, shelf: FormShelf, settings: ApplicationSettings) -> None:
+    def __init__(
+        self,
+        desk: SubmissionDesk,
+        shelf: FormShelf,
+        settings: ApplicationSettings,
+        renew: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._renew = renew
         self._desk = desk
         self._shelf = shelf
         self._settings = settings
@@ -120,6 +133,7 @@ class _Routes:
             post.close()
 
     async def form_list(self, request: Request) -> Response:
+        await self._renew()
         forms = list(self._shelf.forms())
         if "listAllVersions" not in request.query_params:
             forms = current_versions(forms)

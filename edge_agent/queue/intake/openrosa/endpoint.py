@@ -71,6 +71,7 @@ class OpenRosaEndpoint:
     async def _serve(self) -> None:
         from edge_agent.queue.intake.openrosa.application import ApplicationSettings, application
         from edge_agent.queue.intake.openrosa.batches import BatchFolder
+        from edge_agent.queue.intake.openrosa.center_forms import CenterForms
         from edge_agent.queue.intake.openrosa.desk import SubmissionDesk, spool_folder
         from edge_agent.queue.intake.openrosa.server import listening
 
@@ -86,12 +87,14 @@ class OpenRosaEndpoint:
             clock=self._clock,
             new_occasion=lambda: uuid.uuid4().hex,
         )
+        forms = settings.state_directory / FORMS_FOLDER_NAME
         serving = application(
             desk,
-            FolderShelf(settings.state_directory / FORMS_FOLDER_NAME, _tell_of_form),
+            FolderShelf(forms, _tell_of_form),
             key=key,
             settings=ApplicationSettings(batches.folder, settings.questionnaire_bytes_max, settings.origins),
             clock=self._clock,
+            renew=CenterForms(forms, self._queue, _tell_of_form).renew,
         )
         async with listening(serving, settings.port):
             self._address, self._listening, self._problem = address(settings.port, key), True, None

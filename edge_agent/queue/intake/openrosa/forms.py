@@ -19,16 +19,13 @@ from typing import BinaryIO, Final, Protocol
 import defusedxml.sax
 from defusedxml.common import DefusedXmlException
 
-from sync_protocol.limits import KIBIBYTE
+from sync_protocol.limits import FORM_TITLE_CHARACTERS_MAX, KIBIBYTE, XFORM_BYTES_MAX
 
 XFORM_FILE_NAME: Final = "form.xml"
 MEDIA_FOLDER_NAME: Final = "media"
-XFORM_BYTES_MAX: Final = 4 * 1024 * KIBIBYTE
-"""The largest census forms with thousands of choices stay below it."""
 FORMS_MAX: Final = 200
 MEDIA_FILES_MAX: Final = 1_000
 _READ_BYTES: Final = 64 * KIBIBYTE
-_TITLE_CHARACTERS_MAX: Final = 500
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ class FolderShelf:
             self._tell(folder.name, problem)
             return None
         title = found.title.strip() or found.form
-        return Form(folder.name, found.form, found.version, title[:_TITLE_CHARACTERS_MAX], digest)
+        return Form(folder.name, found.form, found.version, title[:FORM_TITLE_CHARACTERS_MAX], digest)
 
     def _media(self, folder: Path) -> tuple[MediaFile, ...]:
         try:
@@ -189,7 +186,7 @@ class _XFormTitle(xml.sax.handler.ContentHandler):
             self.form, self.version = attributes.get("id", ""), attributes.get("version", "")
 
     def characters(self, content: str) -> None:
-        if self._path[-2:] == ["head", "title"] and len(self.title) < _TITLE_CHARACTERS_MAX:
+        if self._path[-2:] == ["head", "title"] and len(self.title) < FORM_TITLE_CHARACTERS_MAX:
             self.title += content
 
     def endElement(self, name: str) -> None:
