@@ -1,5 +1,6 @@
 """Devices that meet, media that are carried about: relaying to the center, receipts back, cuts, silence."""
 
+import random
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from edge_agent.engine.news import PendingNews
 from edge_agent.engine.store import Store, StoreFault, StoreTransaction
 from edge_agent.queue.store import QueueStore
 from sync_protocol.bundle import Frame, FrameType, write_bundle
+from sync_protocol.form import PublishedForm, publish_form, read_form
 from sync_protocol.head import sign_head
 from sync_protocol.identity import Role
-from sync_protocol.statement import DEVICE_CERTIFICATE, sign_statement
+from sync_protocol.statement import DEVICE_CERTIFICATE, FORM, parse_statement, sign_statement
 from tests.support.device import (
     DAY,
     HOUR,
@@ -363,6 +365,30 @@ def test_news_reaches_everybody_who_is_there_and_then_nobody_speaks(devices: tup
         with device.store.transaction() as transaction:
             assert transaction.statement(40, b"f" * 16) == form.data
     assert district.wait(HOUR // 2, by=MINUTE) == 0
+
+
+def test_a_form_as_large_as_a_statement_can_be_passes_neighbours_and_media(
+    devices: tuple[Device, Device, Device],
+) -> None:
+    a, b, c = devices
+    district = District(*devices)
+    xform = random.Random(7).randbytes(190 * 1024)  # so that it does not deflate
+    form = publish_form(AUTHORITY.content, PublishedForm("household", "3", "Household", xform), 5)
+    assert len(form.body) > 190 * 1024
+    key = district.mailbox(a)
+    district.step(a, BundleArrived(key, write_bundle([Frame(FrameType.STATEMENT, form.data)])))
+    district.meet(a, b)
+    district.run()
+    stick = Medium()
+    for device in (b, c):
+        plugged = district.plug_in(device, stick)
+        district.run()
+        district.part(plugged)
+    for device in devices:
+        assert device.store is not None
+        with device.store.transaction() as transaction:
+            kept = transaction.statement(FORM, form.subject)
+        assert kept is not None and read_form(parse_statement(kept)).xform == xform
 
 
 def test_news_is_left_on_a_medium_that_is_plugged_in(devices: tuple[Device, Device, Device]) -> None:
