@@ -56,6 +56,7 @@ class BoundClient(aiomqtt.Client):
         port: int,
         *,
         interface: str,
+        source: str | None,
         identifier: str,
         tls_context: ssl.SSLContext,
         parted_sockets: PartedSockets,
@@ -80,6 +81,7 @@ class BoundClient(aiomqtt.Client):
             max_inflight_messages=bundles_in_flight_max,
         )
         self._interface = interface
+        self._source = source
         self._parted_sockets = parted_sockets
         self._duplicate: socket.socket | None = None
         self._abandoned = False
@@ -94,7 +96,7 @@ class BoundClient(aiomqtt.Client):
         """In the place of paho's method; runs on the executor's thread that connects."""
         if self._abandoned:  # while this thread waited for its turn
             raise ConnectionAbortedError("the connection was abandoned before it was made")
-        made = bound_socket(self._interface, self._hostname)
+        made = bound_socket(self._interface, self._hostname, self._source)
         try:
             made.settimeout(self._client.connect_timeout)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

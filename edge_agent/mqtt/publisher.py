@@ -148,6 +148,7 @@ class MqttPublisher:
             self._settings.address,
             self._settings.port,
             interface=held.interface,
+            source=held.source,
             identifier=self._device.hex(),
             tls_context=self._tls_context,
             parted_sockets=parted_sockets,

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from edge_agent.netlink import ChangeSocket, interface_at, route_to
+from edge_agent.netlink_listing import list_interfaces
 
 
 class Refusal(Enum):
@@ -29,6 +30,7 @@ class Refusal(Enum):
     NO_ROUTE = "no_route"
     NOT_VPN_INTERFACE = "not_vpn_interface"
     INTERFACE_DOWN = "interface_down"
+    NO_ADDRESS = "no_address"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Refused:
                 return f"the route to the broker leaves by {self.interface}, which vpn.interfaces does not name"
             case Refusal.INTERFACE_DOWN:
                 return f"the VPN's interface {self.interface} is down"
+            case Refusal.NO_ADDRESS:
+                return f"the VPN's interface {self.interface} has no address: answers would come by another one"
 
 
 VpnVerdict: TypeAlias = Permitted | Refused
@@ -93,7 +97,21 @@ class VpnGuard:
             return Refused(Refusal.NOT_VPN_INTERFACE, interface.name)
         if not interface.running:
             return Refused(Refusal.INTERFACE_DOWN, interface.name)
+        if route.source is not None and self._answers_come_elsewhere(route.source):
+            return Refused(Refusal.NO_ADDRESS, interface.name)
         return Permitted(interface.name, interface.index, route.source)
+
+    def _answers_come_elsewhere(self, source: str) -> bool:
+        """Tell whether the kernel would send from an address of an interface that is no VPN, and no loopback.
+
+        It does while the VPN's own address is not there, or not ready: then what is sent goes through the VPN, and what
+        the broker answers does not.
+        """
+        own = ipaddress.ip_address(source)
+        holding = [one for one in list_interfaces() if any(own == held.ip for held in one.addresses)]
+        return bool(holding) and not any(
+            one.loopback or any(fnmatch.fnmatchcase(one.name, pattern) for pattern in self._patterns) for one in holding
+        )
 
     def start(self) -> None:
         """Subscribes to the kernel's notices on the running event loop. Raises OSError."""
@@ -182,16 +200,19 @@ class VpnGuard:
                     waiter.set_exception(self._fault)
 
 
-def bound_socket(interface: str, address: str) -> socket.socket:
-    """A TCP socket for this address's family that can send by this interface only; not connected yet.
+def bound_socket(interface: str, address: str, source: str | None) -> socket.socket:
+    """A TCP socket for this address's family that can send by this interface only, and from this address of it (None:
+    from what the kernel takes); not connected yet.
 
     Linux lets a process without privileges bind a socket that is not bound yet since 5.7. Raises OSError: ENODEV when
-    the interface is gone, EPERM on older kernels without CAP_NET_RAW.
+    the interface is gone, EADDRNOTAVAIL when its address is, EPERM on older kernels without CAP_NET_RAW.
     """
     family = socket.AF_INET if ipaddress.ip_address(address).version == 4 else socket.AF_INET6
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        if source is not None:
+            made.bind((source, 0) if family == socket.AF_INET else (source, 0, 0, socket.if_nametoindex(interface)))
     except BaseException:
         made.close()
         raise

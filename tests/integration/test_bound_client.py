@@ -50,6 +50,7 @@ def client_of(
         ADDRESS,
         port,
         interface=interface,
+        source=None,
         identifier="tablet-1",
         tls_context=broker_tls_context(device.authority, device.certificate, device.key),
         parted_sockets=parted,

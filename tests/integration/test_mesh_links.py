@@ -337,6 +337,8 @@ async def test_of_two_dials_that_cross_the_one_of_the_smaller_name_stays(
             b.neighbours.meet(ADDRESS, a.port)
             await a.until_connected(b)
             await b.until_connected(a)
+            # The line is written when both have taken leave of the spare connection.
+            await until(lambda: any(one.get("reason") == "it is connected already" for one in logs))
         assert [one.get("reason") for one in logs].count("it is connected already") == 1
         told = {"neighbour_refused", "neighbour_refuses_us", "neighbour_unreached"}
         assert [one for one in logs if one["event"] in told] == [], "nobody was refused"

@@ -217,6 +217,30 @@ def test_no_packet_passes_outside_the_tunnel_while_it_goes_down_up_moves_and_cha
         assert second_tunnel.count > 10
 
 
+@pytest.mark.parametrize(
+    ("address", "family", "own"),
+    [(BROKER_IPV4, "-4", "10.9.0.2/24"), (BROKER_IPV6, "-6", "fd09::2/64")],
+    ids=["IPv4", "IPv6"],
+)
+def test_nothing_is_sent_from_another_address_while_the_tunnel_has_none(address: str, family: str, own: str) -> None:
+    # Answers would come to that address, and so outside of the tunnel.
+    with (
+        two_routes() as network,
+        Listener(network.broker_host, address) as listener,
+        captures(network, address) as seen,
+        guarded_client(network, listener) as client,
+    ):
+        client.wait_for("echoed", number=10)
+        network.tablet.ip(family, "address", "delete", own, "dev", TUNNEL)
+        network.tablet.ip(family, "route", "replace", address, "dev", TUNNEL)
+        client.wait_for("refused", reason="no_address", interface=TUNNEL)
+        time.sleep(SETTLE_SECONDS)
+        network.tablet.ip(family, "address", "add", own, "dev", TUNNEL, *(["nodad"] if family == "-6" else []))
+        network.route_by_tunnel()
+        client.wait_for("echoed", number=10)
+        assert (seen.near.count, seen.far.count) == (0, 0), [frame.hex() for frame in seen.near.frames[:3]]
+
+
 @pytest.mark.skipif(why_no_mosquitto() is not None, reason=str(why_no_mosquitto()))
 @pytest.mark.parametrize("address", [BROKER_IPV4, BROKER_IPV6])
 def test_mqtt_in_full_flow_leaves_the_tunnel_with_no_packet_and_comes_back(address: str, tmp_path: Path) -> None:

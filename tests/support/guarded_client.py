@@ -46,7 +46,7 @@ async def one_connection(options: argparse.Namespace, guard: VpnGuard, parted: P
     connection = plain_socket(options.address)
     if not options.without_binding:
         connection.close()
-        connection = bound_socket(held.interface, options.address)
+        connection = bound_socket(held.interface, options.address, held.source)
     connection.setblocking(False)
     talking = asyncio.create_task(talk(connection, options.address, options.port))
     changing: asyncio.Task[VpnVerdict] = asyncio.create_task(guard.wait_until_refused_or_changed(held))

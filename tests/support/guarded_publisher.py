@@ -41,6 +41,7 @@ async def run(options: argparse.Namespace) -> None:
                 options.address,
                 options.port,
                 interface=held.interface,
+                source=held.source,
                 identifier="tablet-1",
                 tls_context=context,
                 parted_sockets=parted,

@@ -124,7 +124,7 @@ def _tried(configuration: Configuration, held: Permitted) -> Finding:
     broker = configuration.broker
     place = f"{broker.address} port {broker.port}"
     try:
-        with bound_socket(held.interface, broker.address) as plain:
+        with bound_socket(held.interface, broker.address, held.source) as plain:
             plain.settimeout(broker.connect_timeout_seconds)
             plain.connect((broker.address, broker.port))
             with context.wrap_socket(plain, server_hostname=broker.address) as connection:
