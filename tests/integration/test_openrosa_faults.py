@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -21,7 +22,7 @@ from edge_agent.engine.effects import Accepted
 from edge_agent.engine.events import Started
 from edge_agent.queue.intake.intake import Intake, IntakeSettings
 from edge_agent.queue.intake.openrosa.application import ApplicationSettings, application
-from edge_agent.queue.intake.openrosa.batches import BatchFolder
+from edge_agent.queue.intake.openrosa.batches import Batch, BatchFolder
 from edge_agent.queue.intake.openrosa.desk import UNFINISHED_SECONDS, SubmissionDesk
 from edge_agent.queue.intake.openrosa.forms import FolderShelf
 from edge_agent.queue.intake.openrosa.server import CONNECTIONS_MAX, BoundedProtocol, listening
@@ -45,6 +46,31 @@ def device(tmp_path: Path) -> Iterator[OpenRosaDevice]:
 
 
 # Deaths.
+
+
+def test_a_death_while_what_was_taken_is_let_go_leaves_nothing_to_take_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = BatchFolder(tmp_path / "openrosa")
+    batches.prepare()
+    batch = Batch(b"i" * 32, b"x" * 32)
+    for number, last in ((1, False), (2, True)):
+        batches.add(batch, b"<a/>", [Attachment(f"{number}.jpg", "image/jpeg", b"x")], last=last)
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            min(folder.iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            batches.conclude(batch, batches.join(batch))
+    again = BatchFolder(tmp_path / "openrosa")
+    again.prepare()
+    assert again.batches() == [] and again.of_instance(b"i" * 32) == []
+    assert set(again.taken_files(batch)) == {"1.jpg", "2.jpg"}
+    assert [path.suffix for path in (tmp_path / "openrosa").iterdir()] == [".taken"]
 
 
 def test_what_was_answered_before_a_death_is_there_and_nothing_twice(device: OpenRosaDevice) -> None:

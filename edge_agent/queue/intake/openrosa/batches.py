@@ -31,6 +31,7 @@ from sync_protocol.errors import Fault, ProtocolError
 _LAST: Final = ".last.post"
 _POST: Final = ".post"
 _NOTE: Final = ".taken"
+_GONE: Final = ".gone"
 _KEY_BYTES: Final = 64
 _DIGEST_DIGITS: Final = 16
 _PART_BYTES_MAX: Final = 350
@@ -79,6 +80,8 @@ class BatchFolder:
         sync_directory(self.folder.parent)
         for path in self.folder.glob(".*.part"):
             path.unlink()
+        for path in self.folder.glob(f".*{_GONE}"):
+            shutil.rmtree(path)
         for folder in self._folders():
             for path in folder.iterdir():
                 if not path.name.endswith(_POST):
@@ -140,7 +143,12 @@ class BatchFolder:
         """Note durably which files are in the queue now, and then let them go."""
         files = self.taken_files(batch) | {each.name: file_digest(each) for each in joined.attachments}
         write_durably(self._note(batch), msgspec.json.encode(files), mode=0o600)
-        shutil.rmtree(self.folder / batch.name)
+        # Whole or not at all: what a death leaves of a batch whose last request is still there would be taken again.
+        gone = self.folder / f".{batch.name}{_GONE}"
+        shutil.rmtree(gone, ignore_errors=True)
+        (self.folder / batch.name).rename(gone)
+        sync_directory(self.folder)
+        shutil.rmtree(gone)
 
     def taken_files(self, batch: Batch) -> dict[str, str]:
         """Return which files of this questionnaire were taken out of batches: their digests, by name.

@@ -11,9 +11,11 @@ Looked at before a request reaches any route:
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,12 +25,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_agent.queue.intake.openrosa.answers import XML, Answer, Outcome, language_of, response_xml
 from edge_agent.repetition import Repetitions
 from operations.journal import get_logger
+from sync_protocol.limits import KIBIBYTE
 
 log = get_logger()
 
 _LOOPBACK: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _METHODS: Final = "GET, HEAD, POST"
 _ASKED_HEADERS: Final = "Content-Type, X-OpenRosa-Version, Accept-Language"
+_PASSED_OVER_BYTES_MAX: Final = 1024 * KIBIBYTE
+_PASS_OVER_SECONDS_MAX: Final = 5
 _SHOWN_HEADERS: Final = "X-OpenRosa-Version, X-OpenRosa-Accept-Content-Length, Date, Content-Language, ETag"
 
 
@@ -73,6 +78,7 @@ class Guard:
         refusal = self._refusal(scope, headers, origin)
         if refusal is not None:
             self._tell(refusal)
+            await _pass_over(receive)
             await answered(Answer(refusal), headers)(scope, receive, send_marked)
         elif scope["method"] == "OPTIONS":
             await _preflight()(scope, receive, send_marked)
@@ -102,6 +108,18 @@ _REASONS: Final = {
     Outcome.FOREIGN_PAGE: "a web page that intake.openrosa_origins does not list",
     Outcome.WRONG_KEY: "the key in the address is not this device's",
 }
+
+
+async def _pass_over(receive: Receive) -> None:
+    """Read what a refused client sends, within bounds: to end the connection before would take the answer from it."""
+    bytes_left = _PASSED_OVER_BYTES_MAX
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PASS_OVER_SECONDS_MAX):
+            while bytes_left > 0:
+                message = await receive()
+                bytes_left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def answered(answer: Answer, headers: Headers) -> Response:
