@@ -189,7 +189,9 @@ class PeerLink:
         try:
             reason = await work
         except OSError as error:
-            reason = problem_of(error)
+            # What is being written hears only that the connection is lost; the reader knows by what.
+            known = self._connection.reader.exception()
+            reason = problem_of(known if isinstance(known, OSError) else error)
         self.part(reason)
 
     async def _read(self) -> str:
