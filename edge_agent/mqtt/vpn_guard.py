@@ -1,9 +1,9 @@
 """Says whether the broker's address is reached through the VPN now, and makes sockets that can go no other way.
 
-The rule, whole: traffic to the broker's address leaves by an interface whose name matches one of the patterns.
-Two things enforce it. A socket is bound to the interface before it connects, so the kernel sends its packets there or
-nowhere, whatever the routing table says later. And the guard ends a connection whose route has moved, because a bound
-socket would otherwise hang in silence.
+The rule, whole: traffic to the broker's address leaves by an interface whose name matches one of the patterns, and from
+an address to which answers come by such an interface, too. Two things enforce it. A socket is bound to interface and
+address before it connects, so the kernel sends its packets there or nowhere, whatever the routing table says later. And
+the guard ends a connection whose route has moved, because a bound socket would otherwise hang in silence.
 
 What cannot be done from here: when the broker sends to a connection that this device no longer knows (the daemon was
 killed), the kernel itself refuses, by the routing table. A routing rule for the broker's address closes that.
@@ -62,7 +62,7 @@ class Refused:
             case Refusal.INTERFACE_DOWN:
                 return f"the VPN's interface {self.interface} is down"
             case Refusal.NO_ADDRESS:
-                return f"the VPN's interface {self.interface} has no address: answers would come by another one"
+                return f"the VPN's interface {self.interface} has no address: is the VPN still being connected?"
 
 
 VpnVerdict: TypeAlias = Permitted | Refused

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from edge_agent.commands.doctor import run_check
+from edge_agent.commands.examination import connection
 from edge_agent.commands.examination.connection import connect_packet
 from edge_agent.commands.examination.device import check_clock
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict, read_configuration
 from edge_agent.commands.examination.storage import file_system_of
 from edge_agent.configuration import parse_configuration
+from edge_agent.mqtt.vpn_guard import Refusal, Refused
 
 YEAR = 31_556_952_000_000
 
@@ -72,6 +74,16 @@ def test_the_doctors_greeting_keeps_the_session_that_the_daemon_has() -> None:
     assert packet[9] & 0b10 == 0  # clean start would throw the daemon's session away
     assert packet[13:18] == b"\x11" + (2_592_000).to_bytes(4, "big")  # so would an expiry of zero
     assert packet.endswith(b"\x00\x20" + b"0" * 32)
+
+
+@pytest.mark.parametrize("reason", list(Refusal))
+def test_whatever_keeps_the_broker_from_being_spoken_to_there_is_something_to_do(
+    monkeypatch: pytest.MonkeyPatch, reason: Refusal
+) -> None:
+    monkeypatch.setattr(connection, "_verdict", lambda _: Refused(reason, "wg0"))
+    (finding,) = connection.check_vpn(subject(56 * YEAR))
+    assert finding.verdict is Verdict.WARNING and finding.remedy
+    assert finding.found == str(Refused(reason, "wg0"))
 
 
 def test_what_is_right_in_a_broken_configuration_is_used(tmp_path: Path) -> None:

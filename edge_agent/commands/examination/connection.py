@@ -26,6 +26,7 @@ _VPN_REMEDIES: Final = {
     Refusal.NO_ROUTE: "connect the VPN; wg show and ip route tell how it stands",
     Refusal.NOT_VPN_INTERFACE: "connect the VPN; if that interface is the VPN, name it in vpn.interfaces",
     Refusal.INTERFACE_DOWN: "connect the VPN: ip link tells how its interface stands",
+    Refusal.NO_ADDRESS: "connect the VPN anew: ip address tells what its interface has",
 }
 
 
