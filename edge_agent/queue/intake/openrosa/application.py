@@ -6,7 +6,7 @@ import asyncio
 import mimetypes
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -22,7 +22,7 @@ from edge_agent.queue.intake.openrosa.answers import XML, Answer, Outcome, openr
 from edge_agent.queue.intake.openrosa.desk import SubmissionDesk
 from edge_agent.queue.intake.openrosa.form_documents import form_list, manifest
 from edge_agent.queue.intake.openrosa.forms import Form, FormShelf, current_versions
-from edge_agent.queue.intake.openrosa.guard import Guard, answered
+from edge_agent.queue.intake.openrosa.guard import Guard, answered, pass_over
 from edge_agent.queue.intake.openrosa.receiving import ENVELOPE_BYTES_MAX, Refusal, boundary_of, receive
 from operations.journal import get_logger
 from sync_protocol.limits import KIBIBYTE
@@ -32,8 +32,6 @@ log = get_logger()
 PAUSE_SECONDS_MAX: Final = 30
 """Between two pieces of one request: programs on the same device need milliseconds."""
 REQUEST_SECONDS_MAX: Final = 300
-_PASSED_OVER_BYTES_MAX: Final = 256 * 1024 * KIBIBYTE
-"""Of a request that is too large: some seconds on the same device, and a person is told why it was refused."""
 _PIECE_BYTES: Final = 64 * KIBIBYTE
 
 
@@ -191,12 +189,9 @@ class _Body:
             yield piece
 
     async def pass_over(self) -> None:
-        """Read what is left of a refused request, as OpenRosa asks for: many clients send all before they listen."""
-        left = _PASSED_OVER_BYTES_MAX
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause_seconds_max):
-                while left > 0 and not self._ended:
-                    left -= len(await self._next())
+        """Read what is left of a refused request."""
+        if not self._ended:
+            await pass_over(self._receive, self._pause_seconds_max)
 
     async def _next(self) -> bytes:
         message = await self._receive()

@@ -34,7 +34,7 @@ class CenterForms:
         self._folder = folder
         self._queue = queue
         self._tell = tell
-        self._written: dict[str, int] = {}
+        self._refused: set[bytes] = set()
         self._turn = asyncio.Lock()
 
     async def renew(self) -> None:
@@ -51,12 +51,12 @@ class CenterForms:
         if sources:
             self._folder.mkdir(mode=0o750, exist_ok=True)
         for name, source in sources.items():
-            if self._written.get(name) != source.serial:
-                try:
-                    self._put(name, read_form(source))
-                except ProtocolError as error:
+            try:
+                self._put(name, read_form(source))
+            except ProtocolError as error:
+                if source.data not in self._refused:
+                    self._refused.add(source.data)
                     self._tell(name, error.detail)
-                self._written[name] = source.serial
 
     def _put(self, name: str, form: PublishedForm) -> None:
         path = self._folder / name / XFORM_FILE_NAME

@@ -32,7 +32,8 @@ log = get_logger()
 _LOOPBACK: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _METHODS: Final = "GET, HEAD, POST"
 _ASKED_HEADERS: Final = "Content-Type, X-OpenRosa-Version, Accept-Language"
-_PASSED_OVER_BYTES_MAX: Final = 1024 * KIBIBYTE
+_PASSED_OVER_BYTES_MAX: Final = 256 * 1024 * KIBIBYTE
+"""Of a refused request: some seconds on the same device, and a person is told why it was refused."""
 _PASS_OVER_SECONDS_MAX: Final = 5
 _SHOWN_HEADERS: Final = "X-OpenRosa-Version, X-OpenRosa-Accept-Content-Length, Date, Content-Language, ETag"
 
@@ -78,7 +79,7 @@ class Guard:
         refusal = self._refusal(scope, headers, origin)
         if refusal is not None:
             self._tell(refusal)
-            await _pass_over(receive)
+            await pass_over(receive, _PASS_OVER_SECONDS_MAX)
             await answered(Answer(refusal), headers)(scope, receive, send_marked)
         elif scope["method"] == "OPTIONS":
             await _preflight()(scope, receive, send_marked)
@@ -110,11 +111,13 @@ _REASONS: Final = {
 }
 
 
-async def _pass_over(receive: Receive) -> None:
-    """Read what a refused client sends, within bounds: to end the connection before would take the answer from it."""
+async def pass_over(receive: Receive, seconds_max: float) -> None:
+    """Read what a refused client sends, as OpenRosa asks for: many send all before they listen, and a connection that
+    is ended before takes the answer from them.
+    """
     bytes_left = _PASSED_OVER_BYTES_MAX
     with suppress(TimeoutError):
-        async with asyncio.timeout(_PASS_OVER_SECONDS_MAX):
+        async with asyncio.timeout(seconds_max):
             while bytes_left > 0:
                 message = await receive()
                 bytes_left -= len(message.get("body", b""))
