@@ -16,7 +16,7 @@ from central_broker.storage.contract import DeviceRecord, MediumRecord
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Standing, certified_usage
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.statement import Statement, Usage, parse_statement
+from sync_protocol.statement import KEY_CERTIFICATE, Statement, Usage, parse_statement
 
 _FRAME_OVERHEAD_BYTES: Final = 64
 """More than a frame and its share of the END frame take."""
@@ -58,15 +58,16 @@ def statement_bundle(
 
 
 def form_bundles(keys: Sequence[Statement], forms: Iterable[FormRecord]) -> list[tuple[bytes, bytes]]:
-    """Return a bundle for each form that devices are given, with its subject: keys, then the form.
+    """Return a bundle for each form that devices are given, with its subject: what certifies its signer, and the form.
 
     Each is retained on a topic of its own: together they may be larger than a message.
     """
     bundles: list[tuple[bytes, bytes]] = []
-    for form in forms:
-        if form.statement is not None:
-            frames = [Frame(FrameType.STATEMENT, data) for data in (*(key.data for key in keys), form.statement)]
-            bundles.append((parse_statement(form.statement).subject, write_bundle(frames)))
+    for statement in (form.statement for form in forms if form.statement is not None):
+        source = parse_statement(statement)
+        vouching = [key.data for key in keys if (key.kind, key.subject) == (KEY_CERTIFICATE, source.signer)]
+        frames = [Frame(FrameType.STATEMENT, data) for data in (*vouching, statement)]
+        bundles.append((source.subject, write_bundle(frames)))
     return bundles
 
 

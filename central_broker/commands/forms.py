@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from central_broker.forms.definition import FormDefinition
 
 _XFORM_SUFFIXES = (".xml", ".xform")
+_FILES_BESIDE = b"jr://"
+"""How an XForm names pictures, sounds and lists in files of their own."""
 
 
 @click.group(invoke_without_command=True)
@@ -177,19 +179,30 @@ def forms_publish(center: CenterContext, form: str, version: str | None, as_json
 
     with center.storage() as storage:
         known = [one for one in _known(storage, form) if one.xform is not None and version in (None, one.version)]
-        if not known:
+        chosen = max(known, key=lambda one: one.added_at or 0, default=None)
+        if chosen is None or chosen.xform is None:
             fail(f"of {form} no file was added with this version", "central-broker forms add FILE")
-        chosen = max(known, key=lambda one: one.added_at or 0)
-        published = PublishedForm(form, chosen.version, chosen.title or form, chosen.xform or b"")
+        published = PublishedForm(form, chosen.version, chosen.title or form, chosen.xform)
         try:
             statement = publish_form(center.files().issuing_key(), published, now())
         except ProtocolError as error:
             fail(f"{form} cannot be given to devices: {error.detail}", "move long lists of choices out of the form")
         storage.publish_form(form, chosen.version, statement.data)
+    needs_files = _FILES_BESIDE in chosen.xform
     if as_json:
-        print_json({"form": form, "version": chosen.version, "bytes": len(statement.data)})
+        print_json(
+            {
+                "form": form,
+                "version": chosen.version,
+                "bytes": len(statement.data),
+                "needs_files": needs_files,
+            }
+        )
         return
     print_line(f"Devices get {form} in version {chosen.version or '(none)'}: {len(statement.data):,} bytes.")
+    if needs_files:
+        print_line("The files that it shows or looks up do not travel with it: put them beside it on the tablets")
+        print_line("(docs/operating.md, ODK Collect and Enketo).")
 
 
 @forms.command(name="list")

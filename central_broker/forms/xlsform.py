@@ -22,11 +22,10 @@ EXTENSIONS: Final = (".xlsx", ".xlsm", ".xls", ".csv", ".md")
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A form as XML; what pyxform found doubtful in it, in its words; and the choices of external selects as CSV."""
+    """A form as XML, and what is doubtful in it, in pyxform's words mostly."""
 
     xform: bytes
     warnings: tuple[str, ...] = ()
-    itemsets: str | None = None
 
 
 def convert(path: Path) -> Converted:
@@ -73,4 +72,6 @@ def _convert(path: Path, data: bytes, extension: str) -> Converted:
         raise FormRefused(f"{path.name}: {error}", remedy) from None
     except Exception as error:  # pyxform lets through whatever its readers of damaged files raise
         raise FormRefused(f"{path.name} cannot be converted: {type(error).__name__}: {error}", remedy) from error
-    return Converted(converted.xform.encode(), tuple(warnings), converted.itemsets)
+    if converted.itemsets is not None:
+        warnings.append("it has external selects (select_one_external): put itemsets.csv beside the form on tablets")
+    return Converted(converted.xform.encode(), tuple(warnings))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,26 +10,21 @@ from central_broker.acceptance import decode_whole
 from central_broker.forms.answers import Finding
 from central_broker.forms.tables import Column, ColumnType, Table, TableKind
 from central_broker.forms.values import Rule
-from central_broker.storage import open_storage
 from central_broker.storage.census_records import FormRecord
-from central_broker.storage.contract import Batch, OutcomeKind, Storage, StorageRefused
+from central_broker.storage.contract import (
+    Batch,
+    OutcomeKind,
+    PartContent,
+    QuestionnaireContent,
+    Storage,
+    StorageRefused,
+    Unreadable,
+)
+from tests.support.census_databases import rows, storage, url
 from tests.support.census_rows import ANSWERS, FORM, HOUSEHOLD, TABLES, answered, known_by_name
 from tests.support.center import LinkChain
 
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    dsn = f"sqlite:///{tmp_path}/census.sqlite"
-    if request.param == "postgresql":
-        dsn = request.getfixturevalue("quick_postgresql_dsn")
-    opened = open_storage(dsn)
-    yield opened
-    opened.close()
-
-
-def rows(storage: Storage, sql: str) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = storage.read(sql)  # type: ignore[attr-defined]  # reading is no part of the contract
-    return found
+__all__ = ["storage", "url"]
 
 
 def test_answers_become_typed_rows_beside_the_exact_body(storage: Storage) -> None:
@@ -172,6 +164,26 @@ def test_answers_are_replaced_with_rows_findings_and_content(storage: Storage) -
     key = max((one.origin, one.id) for one in stored)
     assert storage.questionnaires("household", key, 10) == []
     assert len(storage.questionnaires("household", (b"", b""), 1)) == 1
+
+
+def test_a_joined_questionnaire_becomes_rows_at_once_or_when_it_can_be_read(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
+    content = answered(LinkChain("x"), ages=[5]).content
+    assert isinstance(content, QuestionnaireContent)
+
+    def readable(part: PartContent, body: bytes) -> QuestionnaireContent | Unreadable:
+        return replace(content, instance_id=part.instance_id, body=body)
+
+    storage.commit(Batch(LinkChain("a").parts(b"one, in parts", 2)), readable, 1)
+    assert rows(storage, "SELECT village, batch > 0 FROM form_household") == [("Аксу", True)]
+    storage.commit(Batch(LinkChain("b").parts(b"another, in parts", 2)), decode_whole, 2)
+    assert rows(storage, "SELECT count(*) FROM form_household") == [(1,)]
+    [record] = storage.held()
+    assert storage.retry_wholes([record.id], readable) == 1
+    assert rows(storage, "SELECT count(*) FROM form_household") == [(2,)]
+    assert rows(storage, "SELECT age FROM form_household_persons") == [(5,), (5,)]
+    joined = "SELECT count(*) FROM form_household h JOIN questionnaire q USING (origin, id) WHERE q.batch = h.batch"
+    assert rows(storage, joined) == [(2,)]
 
 
 def test_a_form_known_by_name_only_takes_questionnaires_without_rows(storage: Storage) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,17 @@ from pyarrow import parquet
 from central_broker import export as export_module
 from central_broker.acceptance import decode_whole
 from central_broker.export import ExportRefused, Format, export_table
-from central_broker.storage import open_storage
 from central_broker.storage.contract import Batch, Storage
+from tests.support.census_databases import storage, url
 from tests.support.census_rows import ANSWERS, FORM, HOUSEHOLD, PERSONS, TABLES, answered
 from tests.support.center import LinkChain
 
+__all__ = ["storage", "url"]
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    dsn = f"sqlite:///{tmp_path}/census.sqlite"
-    if request.param == "postgresql":
-        dsn = request.getfixturevalue("quick_postgresql_dsn")
-    opened = open_storage(dsn)
-    opened.store_form(FORM, TABLES)
-    yield opened
-    opened.close()
+
+@pytest.fixture(autouse=True)
+def form(storage: Storage) -> None:
+    storage.store_form(FORM, TABLES)
 
 
 def exported(storage: Storage, folder: Path, kind: Format, *, everything: bool = True) -> list[list[dict[str, Any]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,31 +30,14 @@ from central_broker.storage.contract import (
     Unreadable,
 )
 from sync_protocol.identity import Standing
+from tests.support.census_databases import rows, storage, url
 from tests.support.center import Center, LinkChain, SealingDevice, arrived, seed
 
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/census.sqlite"
-    dsn: str = request.getfixturevalue("quick_postgresql_dsn")
-    return dsn
-
-
-@pytest.fixture
-def storage(url: str) -> Iterator[Storage]:
-    opened = open_storage(url)
-    yield opened
-    opened.close()
+__all__ = ["storage", "url"]
 
 
 def held_of(chain: LinkChain, reason: HeldReason, *, data: bytes = b"raw", receiptable: bool = True) -> HeldItem:
     return hold(data, chain.arrival(), reason, "why", chain.link(), receiptable=receiptable)
-
-
-def rows(storage: Storage, sql: str) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = storage.read(sql)  # type: ignore[attr-defined]  # reading is no part of the contract
-    return found
 
 
 def chain_of(storage: Storage, origin: bytes) -> list[tuple[int, EnvelopeStatus, int]]:

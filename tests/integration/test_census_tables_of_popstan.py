@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -22,11 +20,11 @@ from central_broker.forms.xform import read_xform
 from central_broker.forms.xlsform import convert
 from central_broker.messages import accept_messages, read_message
 from central_broker.reprocessing import known_forms, reprocess_form
-from central_broker.storage import open_storage
 from central_broker.storage.census_records import FormRecord
 from central_broker.storage.contract import Storage
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.topics import up_topic
+from tests.support.census_databases import rows, storage, url
 from tests.support.center import Center, SealingDevice, device_record
 from tests.support.shared_data import reason_missing, shared_data_folder
 
@@ -39,14 +37,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    dsn = f"sqlite:///{tmp_path}/census.sqlite"
-    if request.param == "postgresql":
-        dsn = request.getfixturevalue("quick_postgresql_dsn")
-    opened = open_storage(dsn)
-    yield opened
-    opened.close()
+__all__ = ["storage", "url"]
 
 
 def households() -> list[dict[str, Any]]:
@@ -67,11 +58,6 @@ def submission(household: dict[str, Any], number: int, form: str, version: str) 
     answers = {**household["questionnaire"], "housing": household["housing"], "persons": household["persons"]}
     meta = f"<meta><instanceID>uuid:{number}</instanceID></meta>"
     return f"<?xml version='1.0'?><data id='{form}' version='{version}'>{xml_of(answers)}{meta}</data>".encode()
-
-
-def rows(storage: Storage, sql: str) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = storage.read(sql)  # type: ignore[attr-defined]  # reading is no part of the contract
-    return found
 
 
 def test_totals_by_sql_are_those_of_the_census_and_every_household_is_kept_byte_for_byte(storage: Storage) -> None:

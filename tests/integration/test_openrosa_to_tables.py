@@ -92,6 +92,35 @@ def test_what_collect_submits_becomes_rows_with_edits_in_place_and_photographs_k
     field.wait_until_synchronised(timeout_seconds=WAIT_SECONDS)
 
 
+def test_a_version_that_is_added_while_the_center_runs_makes_rows_of_what_was_held_and_of_what_comes(
+    field: Field, tmp_path: Path
+) -> None:
+    client, center = client_of(field), field.center
+    second = tmp_path / "second.md"
+    second.write_text(FORM.replace("| dwelling | 1 |", "| dwelling | 2 |"))
+
+    def of_version_2(instance: str) -> bytes:
+        return dwelling(instance, "Аксу", ["33"]).replace(b'version="1"', b'version="2"')
+
+    def rows_of(instance: str) -> list[tuple[str, ...]]:
+        found: list[tuple[str, ...]] = center.query(
+            f"SELECT form_version FROM form_dwelling WHERE instance_id = '{instance}'"
+        )
+        return found
+
+    assert client.submit(of_version_2("uuid:early")).status == 201
+    wait_until(
+        lambda: center.query("SELECT count(*) FROM held WHERE reason = 'unknown_form'") == [(1,)],
+        "it is held",
+        timeout_seconds=WAIT_SECONDS,
+    )
+    assert center.ask("forms", "add", second)["held_as_unknown_form"] == 1
+    assert center.ask("held", "retry", "--reason", "unknown_form")["committed"] == 1
+    assert rows_of("uuid:early") == [("2",)]
+    assert client.submit(of_version_2("uuid:late")).status == 201
+    wait_until(lambda: rows_of("uuid:late") == [("2",)], "the consumer knows it", timeout_seconds=WAIT_SECONDS)
+
+
 def offered(client: CollectClient) -> dict[str, str]:
     """Version by form id, as the form list says."""
     root = ElementTree.fromstring(client.request("GET", "/formList").body)
