@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from central_broker.configuration_schema import CENTER_DEFAULT, FILE_NAME, table_of
+from central_broker.coverage.rules import CensusRules, Window
 from operations.configuration import (
     ConfigurationError,
     LogConfiguration,
@@ -20,6 +22,7 @@ from operations.configuration import (
 
 __all__ = [
     "BrokerConfiguration",
+    "CensusConfiguration",
     "Configuration",
     "ConfigurationError",
     "ConsumerConfiguration",
@@ -107,6 +110,26 @@ class ReceiptsConfiguration:
 
 
 @dataclass(frozen=True)
+class CensusConfiguration:
+    """The rules of the census; days are the first and last of a window."""
+
+    critical_moment: datetime
+    online_first: date
+    online_last: date
+    interview_first: date
+    interview_last: date
+
+    @property
+    def rules(self) -> CensusRules:
+        """Return them as coverage takes them."""
+        return CensusRules(
+            self.critical_moment,
+            online=Window(self.online_first, self.online_last),
+            interview=Window(self.interview_first, self.interview_last),
+        )
+
+
+@dataclass(frozen=True)
 class Configuration:
     """The whole file, checked, defaults filled in. `center` is its folder."""
 
@@ -118,6 +141,7 @@ class Configuration:
     tls: TlsConfiguration
     consumer: ConsumerConfiguration
     receipts: ReceiptsConfiguration
+    census: CensusConfiguration
     log: LogConfiguration
 
 
@@ -144,6 +168,7 @@ def parse_configuration(text: str, center: Path) -> Configuration:
         tls=TlsConfiguration(**values["tls"]),
         consumer=ConsumerConfiguration(**values["consumer"]),
         receipts=ReceiptsConfiguration(**values["receipts"]),
+        census=CensusConfiguration(**values["census"]),
         log=LogConfiguration(**values["log"]),
     )
 

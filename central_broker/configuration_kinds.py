@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +68,24 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _day(_key: Key, value: object) -> date:
+    try:
+        return date.fromisoformat(str(value))  # TOML has dates of its own, too
+    except ValueError:
+        raise Unfit(f"{shown(value)} is no day", 'write year, month and day, such as  "2021-10-01"') from None
+
+
+def _moment(key: Key, value: object) -> datetime:
+    remedy = f"write a date, a time and the offset from UTC, such as  {key.line}"
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise Unfit(f"{shown(value)} is no moment", remedy) from None
+    if moment.tzinfo is None:
+        raise Unfit(f"{shown(value)} could be any of 27 hours", remedy)
+    return moment
+
+
 WORD: Final = Kind("one word in quotes", _word)
 """Between the key's minimum and maximum of characters."""
 ANY_PATH: Final = Kind("a path in quotes", check_path)
@@ -75,3 +94,5 @@ OPTIONAL_ANY_PATH: Final = Kind('a path in quotes, or ""', _optional_path)
 DATABASE: Final = Kind('"", or the address of a database in quotes', _database)
 LISTENING_ADDRESS: Final = Kind("an IP address in quotes", _listening_address)
 NAMES: Final = Kind("a list of IP addresses and DNS names in quotes", _names)
+DAY: Final = Kind('a day in quotes, such as "2021-10-01"', _day)
+MOMENT: Final = Kind("a date and time with its offset from UTC, in quotes", _moment)

@@ -5,8 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from central_broker.configuration_kinds import ANY_PATH, DATABASE, LISTENING_ADDRESS, NAMES, OPTIONAL_ANY_PATH, WORD
-from operations.configuration import CHOICE, LOG_KEYS, LOG_PURPOSE, WHOLE_NUMBER, Different, Key, Table, Value
+from central_broker.configuration_kinds import (
+    ANY_PATH,
+    DATABASE,
+    DAY,
+    LISTENING_ADDRESS,
+    MOMENT,
+    NAMES,
+    OPTIONAL_ANY_PATH,
+    WORD,
+)
+from operations.configuration import CHOICE, LOG_KEYS, LOG_PURPOSE, WHOLE_NUMBER, AtMost, Different, Key, Table, Value
 
 CENTER_DEFAULT: Final = Path("/etc/census-center")
 FILE_NAME: Final = "center.toml"
@@ -19,6 +28,7 @@ SECTIONS: Final[dict[str, str]] = {
     "tls": 'Files of the center\'s own MQTT clients. "" stands for what `central-broker init` wrote.',
     "consumer": "How envelopes are taken from the broker into the database.",
     "receipts": "How receipts go out.",
+    "census": "The rules of this census. What is outside of them is accepted, and marked (central-broker coverage).",
     "log": LOG_PURPOSE,
 }
 
@@ -152,6 +162,17 @@ KEYS: Final[tuple[Key, ...]] = (
         3_600_000,
     ),
     Key("receipts", "batch_origins_max", WHOLE_NUMBER, 64, "Receipts signed in one database transaction.", 1, 10_000),
+    Key(
+        "census",
+        "critical_moment",
+        MOMENT,
+        "2021-09-01T00:00:00+06:00",
+        "The moment that everybody is counted as of. Who was born after it is marked.",
+    ),
+    Key("census", "online_first", DAY, "2021-09-01", "The first day of answers online."),
+    Key("census", "online_last", DAY, "2021-10-15", "The last day of answers online."),
+    Key("census", "interview_first", DAY, "2021-10-01", "The first day of interviews, and of answers by proxy."),
+    Key("census", "interview_last", DAY, "2021-10-30", "The last day of interviews, and of answers by proxy."),
     *LOG_KEYS,
 )
 
@@ -164,6 +185,8 @@ _TABLE: Final = Table(
     sections=SECTIONS,
     keys=KEYS,
     rules=(
+        AtMost("census.online_first", "census.online_last"),
+        AtMost("census.interview_first", "census.interview_last"),
         Different(
             "broker.port",
             "broker.center_port",

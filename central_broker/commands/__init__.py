@@ -23,6 +23,7 @@ A new center, from nothing to the first tablet:
   central-broker consume                         and, beside it, central-broker receipts
   central-broker backup run                      from then on daily: only then do tablets free their copies
   central-broker completeness                    what of everything sealed is here
+  central-broker coverage                        who of everybody listed was counted
 """,
 )
 @click.option(
@@ -48,7 +49,18 @@ def main(context: click.Context, center: Path, passphrase_file: Path | None) -> 
 
 
 def _add_commands() -> None:
-    from central_broker.commands import authority, data, devices, export, forms, media, safekeeping, services
+    from central_broker.commands import (
+        authority,
+        coverage,
+        data,
+        devices,
+        export,
+        forms,
+        media,
+        places,
+        safekeeping,
+        services,
+    )
 
     for command in (
         authority.init,
@@ -60,6 +72,8 @@ def _add_commands() -> None:
         forms.forms,
         forms.reprocess,
         export.export,
+        places.places,
+        coverage.coverage,
         services.consume,
         services.receipts,
         data.completeness,

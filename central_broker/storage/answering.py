@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, LiteralString, Protocol
 
 from central_broker.forms.tables import Table, TableKind
+from central_broker.storage.census_records import Row
 from central_broker.storage.contract import QuestionnaireContent
 
 
@@ -26,13 +27,26 @@ class AnswerStatements(Protocol):
 
     def insert_answers(self, table: Table, rows: Sequence[Sequence[object]]) -> None: ...
 
-    def insert_findings(self, rows: Sequence[Sequence[object]]) -> None: ...
+    def insert_rows(
+        self, table: LiteralString, columns: Sequence[tuple[LiteralString, LiteralString]], rows: Sequence[Row]
+    ) -> None: ...
+
+
+_FINDING: Final[tuple[tuple[LiteralString, LiteralString], ...]] = (
+    ("origin", "bytea"),
+    ("id", "bytea"),
+    ("form", "text"),
+    ("path", "text"),
+    ("position", "integer"),
+    ("rule", "text"),
+    ("value", "text"),
+)
 
 
 def insert_answers(statements: AnswerStatements, given: Iterable[tuple[CensusKey, QuestionnaireContent]]) -> None:
     """Insert the rows and findings of questionnaires, table by table; of those without answers, nothing."""
     by_table: dict[int, tuple[Table, list[Sequence[object]]]] = {}
-    findings: list[Sequence[object]] = []
+    findings: list[Row] = []
     for key, content in given:
         answers = content.answers
         if answers is None:
@@ -51,4 +65,4 @@ def insert_answers(statements: AnswerStatements, given: Iterable[tuple[CensusKey
     for table, collected in sorted(by_table.values(), key=lambda one: one[0].name):
         statements.insert_answers(table, collected)
     if findings:
-        statements.insert_findings(findings)
+        statements.insert_rows("finding", _FINDING, findings)

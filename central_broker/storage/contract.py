@@ -21,6 +21,7 @@ from typing import Final, Protocol
 
 from central_broker.forms.tables import Table
 from central_broker.storage.census_records import Answers, FormRecord, Row, StoredQuestionnaire
+from central_broker.storage.coverage_records import CoverageStorage
 from sync_protocol.head import Head
 from sync_protocol.identity import DeviceCertificate, Role, Standing
 from sync_protocol.medium import MediumCertificate
@@ -46,6 +47,8 @@ class Route(StrEnum):
 
     VPN = "vpn"
     """Brought by its own origin."""
+    ONLINE = "online"
+    """Brought by its own origin, which takes in what the census web site was given."""
     MESH = "mesh"
     """Brought by another carrier, and handed on over the mesh only."""
     USB = "usb"
@@ -427,7 +430,7 @@ class ReceiptIssue(Protocol):
         ...
 
 
-class Storage(Protocol):
+class Storage(CoverageStorage, Protocol):
     """The census database. One instance belongs to one process, and is used by one thread at a time; any number of
     processes may have one.
 

@@ -12,6 +12,7 @@ from central_broker.storage.answering import CensusKey, insert_answers
 from central_broker.storage.census_records import FormRecord, Row, StoredQuestionnaire
 from central_broker.storage.census_tables import addition, creation, current_view, missing_columns, page, removal
 from central_broker.storage.contract import QuestionnaireContent
+from central_broker.storage.coverage import FORGET
 from central_broker.storage.recording import Statements
 
 
@@ -64,6 +65,7 @@ class Forms:
         with self.writing() as statements:
             # Whoever adds a form at the same time waits here.
             statements.execute("UPDATE directory_version SET at = at + 1")
+            statements.execute(FORGET)
             known = _tables(statements.execute(_TABLES, (form.form,)))
             for table in tables:
                 self._extend(statements, form.form, table, known)
@@ -116,6 +118,7 @@ class Forms:
 
     def replace_answers(self, form: str, replaced: Sequence[tuple[StoredQuestionnaire, QuestionnaireContent]]) -> None:
         with self.writing() as statements:
+            statements.execute(FORGET)
             for table in _tables(statements.execute(_TABLES, (form,))):
                 for one, _ in replaced:
                     statements.make(removal(table), (one.origin, one.id))

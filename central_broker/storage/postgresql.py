@@ -12,6 +12,7 @@ from psycopg import errors
 
 from central_broker.storage.bisecting import content_refused, record_or_hold
 from central_broker.storage.contract import Batch, BatchResult, StorageRefused, StorageUnavailable, WholeDecoder
+from central_broker.storage.coverage import Coverage
 from central_broker.storage.forms import Forms
 from central_broker.storage.inquiries import Inquiries
 from central_broker.storage.outbox import Outbox
@@ -28,7 +29,7 @@ class StorageConflict(StorageUnavailable):
     """Another transaction came in the way (SQLSTATE 40001, 40P01): the same again will do."""
 
 
-class PostgresqlStorage(Outbox, Forms, Inquiries):
+class PostgresqlStorage(Outbox, Forms, Coverage, Inquiries):
     """See `contract.Storage`."""
 
     is_postgresql = True

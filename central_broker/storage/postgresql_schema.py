@@ -106,5 +106,44 @@ CREATE INDEX finding_rule ON finding (form, rule);
 CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS)
+# `reached` 0: nothing is indexed, or all of it has to be anew.
+_COVERAGE: Final = """
+CREATE TABLE territory (code text PRIMARY KEY, parent text NOT NULL, names text NOT NULL);
+CREATE TABLE institution (
+    bin text PRIMARY KEY, name text NOT NULL, district text NOT NULL, kind text NOT NULL
+);
+CREATE TABLE coverage_state (
+    one integer PRIMARY KEY CHECK (one = 1), basis text NOT NULL, reached bigint NOT NULL, decisions bigint NOT NULL
+);
+INSERT INTO coverage_state VALUES (1, '', 0, 0);
+CREATE TABLE coverage_visit (
+    origin bytea NOT NULL, id bytea NOT NULL, committed_at bigint NOT NULL, form text NOT NULL,
+    instance_id text NOT NULL, kind text NOT NULL,
+    channel text NOT NULL, said_on text, timing text NOT NULL, interviewer text NOT NULL,
+    region text NOT NULL, district text NOT NULL, institution text NOT NULL, claimed_notice text,
+    counts integer NOT NULL,
+    PRIMARY KEY (origin, id)
+);
+CREATE INDEX coverage_visit_instance ON coverage_visit (form, instance_id);
+CREATE TABLE coverage_person (
+    origin bytea NOT NULL, id bytea NOT NULL, position integer NOT NULL, kind text NOT NULL,
+    region text NOT NULL, district text NOT NULL, institution text NOT NULL,
+    name text NOT NULL, name_key text NOT NULL, birth_date text, iin text, channel text NOT NULL, timing text NOT NULL,
+    interviewer text NOT NULL, committed_at bigint NOT NULL, said_on text, room text NOT NULL,
+    wrong_iin integer NOT NULL, born_after integer NOT NULL, counts integer NOT NULL,
+    PRIMARY KEY (origin, id, position)
+);
+CREATE INDEX coverage_person_iin ON coverage_person (iin);
+CREATE INDEX coverage_person_institution ON coverage_person (institution, name_key);
+CREATE INDEX coverage_person_district ON coverage_person (district, name_key, birth_date);
+CREATE TABLE coverage_decision (
+    number bigint PRIMARY KEY,
+    origin bytea NOT NULL, id bytea NOT NULL, position integer NOT NULL,
+    other_origin bytea NOT NULL, other_id bytea NOT NULL, other_position integer NOT NULL,
+    verdict text NOT NULL, reason text NOT NULL, decided_by text NOT NULL, decided_at bigint NOT NULL
+);
+CREATE INDEX questionnaire_batch ON questionnaire (batch);
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS, _COVERAGE)
 """Number n is at place n - 1."""

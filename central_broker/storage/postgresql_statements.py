@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from central_broker.forms.tables import Table
+from central_broker.storage.census_records import Row
 from central_broker.storage.census_tables import insertion, postgresql_types
 from central_broker.storage.contract import (
     Arrival,
@@ -109,11 +110,14 @@ class PostgresqlStatements:
     def insert_answers(self, table: Table, rows: Sequence[Sequence[object]]) -> None:
         self.make(insertion(table, postgresql=True), _columns(rows, len(postgresql_types(table))))
 
-    def insert_findings(self, rows: Sequence[Sequence[object]]) -> None:
+    def insert_rows(
+        self, table: LiteralString, columns: Sequence[tuple[LiteralString, LiteralString]], rows: Sequence[Row]
+    ) -> None:
+        names = ", ".join(name for name, _ in columns)
+        arrays = ", ".join(f"%b::{kind}[]" for _, kind in columns)
         self.execute(
-            "INSERT INTO finding (origin, id, form, path, position, rule, value) SELECT * FROM unnest(%b::bytea[],"
-            " %b::bytea[], %b::text[], %b::text[], %b::integer[], %b::text[], %b::text[])",
-            _columns(rows, 7),
+            f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays})",  # noqa: S608 - literals only
+            _columns(rows, len(columns)),
         )
 
     def set_content(self, origin: bytes, envelope_id: bytes, content: QuestionnaireContent) -> None:

@@ -13,6 +13,7 @@ from typing import Any, LiteralString, Protocol
 
 from central_broker.forms.tables import Table
 from central_broker.storage.answering import CensusKey, insert_answers
+from central_broker.storage.census_records import Row
 from central_broker.storage.contract import (
     AcceptedEnvelope,
     Arrival,
@@ -121,8 +122,10 @@ class Statements(Protocol):
         """Insert rows of one census table: its key columns, then its answers."""
         ...
 
-    def insert_findings(self, rows: Sequence[Sequence[object]]) -> None:
-        """Insert rows of `finding`."""
+    def insert_rows(
+        self, table: LiteralString, columns: Sequence[tuple[LiteralString, LiteralString]], rows: Sequence[Row]
+    ) -> None:
+        """Insert rows into a table; `columns` are (name, type in PostgreSQL)."""
         ...
 
     def set_content(self, origin: bytes, envelope_id: bytes, content: QuestionnaireContent) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from central_broker.storage.answering import CensusKey, insert_answers
 from central_broker.storage.contract import PartContent, Unreadable, WholeDecoder
+from central_broker.storage.coverage import FORGET
 from central_broker.storage.recording import Statements
 
 
@@ -29,6 +30,7 @@ def reread_wholes(statements: Statements, held_ids: Sequence[bytes], decode_whol
         statements.set_content(bytes(origin), bytes(envelope_id), content)
         key = CensusKey(bytes(origin), bytes(envelope_id), batch, version, instance_id)
         insert_answers(statements, [(key, content)])
+        statements.execute(FORGET)
         statements.delete_held([held_id])
         readable += 1
     return readable

@@ -26,6 +26,7 @@ from central_broker.storage.contract import (
     StorageUnavailable,
     WholeDecoder,
 )
+from central_broker.storage.coverage import Coverage
 from central_broker.storage.forms import Forms
 from central_broker.storage.inquiries import Inquiries
 from central_broker.storage.outbox import Outbox
@@ -47,7 +48,7 @@ _DATA_ERRORS: Final = (
 )
 
 
-class SqliteStorage(Outbox, Forms, Inquiries):
+class SqliteStorage(Outbox, Forms, Coverage, Inquiries):
     """See `contract.Storage`."""
 
     is_postgresql = False

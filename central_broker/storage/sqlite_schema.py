@@ -107,6 +107,46 @@ CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
 """
 
 
+# `reached` 0: nothing is indexed, or all of it has to be anew.
+_COVERAGE: Final = """
+CREATE TABLE territory (code TEXT PRIMARY KEY, parent TEXT NOT NULL, names TEXT NOT NULL) STRICT;
+CREATE TABLE institution (
+    bin TEXT PRIMARY KEY, name TEXT NOT NULL, district TEXT NOT NULL, kind TEXT NOT NULL
+) STRICT;
+CREATE TABLE coverage_state (
+    one INTEGER PRIMARY KEY CHECK (one = 1), basis TEXT NOT NULL, reached INTEGER NOT NULL, decisions INTEGER NOT NULL
+) STRICT;
+INSERT INTO coverage_state VALUES (1, '', 0, 0);
+CREATE TABLE coverage_visit (
+    origin BLOB NOT NULL, id BLOB NOT NULL, committed_at INTEGER NOT NULL, form TEXT NOT NULL,
+    instance_id TEXT NOT NULL, kind TEXT NOT NULL,
+    channel TEXT NOT NULL, said_on TEXT, timing TEXT NOT NULL, interviewer TEXT NOT NULL,
+    region TEXT NOT NULL, district TEXT NOT NULL, institution TEXT NOT NULL, claimed_notice TEXT,
+    counts INTEGER NOT NULL,
+    PRIMARY KEY (origin, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX coverage_visit_instance ON coverage_visit (form, instance_id);
+CREATE TABLE coverage_person (
+    origin BLOB NOT NULL, id BLOB NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
+    region TEXT NOT NULL, district TEXT NOT NULL, institution TEXT NOT NULL,
+    name TEXT NOT NULL, name_key TEXT NOT NULL, birth_date TEXT, iin TEXT, channel TEXT NOT NULL, timing TEXT NOT NULL,
+    interviewer TEXT NOT NULL, committed_at INTEGER NOT NULL, said_on TEXT, room TEXT NOT NULL,
+    wrong_iin INTEGER NOT NULL, born_after INTEGER NOT NULL, counts INTEGER NOT NULL,
+    PRIMARY KEY (origin, id, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX coverage_person_iin ON coverage_person (iin);
+CREATE INDEX coverage_person_institution ON coverage_person (institution, name_key);
+CREATE INDEX coverage_person_district ON coverage_person (district, name_key, birth_date);
+CREATE TABLE coverage_decision (
+    number INTEGER PRIMARY KEY,
+    origin BLOB NOT NULL, id BLOB NOT NULL, position INTEGER NOT NULL,
+    other_origin BLOB NOT NULL, other_id BLOB NOT NULL, other_position INTEGER NOT NULL,
+    verdict TEXT NOT NULL, reason TEXT NOT NULL, decided_by TEXT NOT NULL, decided_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX questionnaire_batch ON questionnaire (batch);
+"""
+
+
 @MIGRATIONS(name="0001_first")
 def _first(database: Database) -> None:
     _run(_FIRST, database)
@@ -132,6 +172,11 @@ def _forms(database: Database) -> None:
     _run(_FORMS, database)
 
 
+@MIGRATIONS(name="0007_coverage")
+def _coverage(database: Database) -> None:
+    _run(_COVERAGE, database)
+
+
 def _run(script: str, database: Database) -> None:
     # Statement by statement: executescript() would commit the transaction that the migration is part of.
     for statement in script.split(";\n"):
@@ -141,4 +186,4 @@ def _run(script: str, database: Database) -> None:
 
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
-    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms"})
+    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms", "0007_coverage"})

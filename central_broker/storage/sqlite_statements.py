@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any, Final, LiteralString, TypeVar
 
 from central_broker.forms.tables import Table
+from central_broker.storage.census_records import Row
 from central_broker.storage.census_tables import insertion
 from central_broker.storage.contract import (
     Arrival,
@@ -109,8 +110,12 @@ class SqliteStatements:
     def insert_answers(self, table: Table, rows: Sequence[Sequence[object]]) -> None:
         self._connection.executemany(insertion(table, postgresql=False), rows)
 
-    def insert_findings(self, rows: Sequence[Sequence[object]]) -> None:
-        self._connection.executemany("INSERT INTO finding VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    def insert_rows(
+        self, table: LiteralString, columns: Sequence[tuple[LiteralString, LiteralString]], rows: Sequence[Row]
+    ) -> None:
+        names = ", ".join(name for name, _ in columns)
+        marks = ", ".join("?" * len(columns))
+        self._connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608 - literals only
 
     def set_content(self, origin: bytes, envelope_id: bytes, content: QuestionnaireContent) -> None:
         self._execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from central_broker.configuration import (
 from central_broker.configuration_kinds import (
     ANY_PATH,
     DATABASE,
+    DAY,
     LISTENING_ADDRESS,
+    MOMENT,
     NAMES,
     OPTIONAL_ANY_PATH,
     WORD,
@@ -59,6 +62,8 @@ def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() 
         ANY_PATH: {Path},
         OPTIONAL_ANY_PATH: {Path, Path | None},
         NAMES: {tuple[str, ...]},
+        DAY: {date},
+        MOMENT: {datetime},
     }
     assert_table_makes(sections, table_of(CENTER), own_types)
 

@@ -1,0 +1,61 @@
+"""Names made comparable: the same person is written with ё or е, with Kazakh letters or the Russian ones nearest to
+them, in capitals, or with given name and surname in each other's place.
+
+Two names with one key are alike, not the same: `matching` asks for more than that.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_LETTERS: Final = str.maketrans(
+    {"ё": "е", "й": "и", "ә": "а", "ғ": "г", "қ": "к", "ң": "н", "ө": "о", "ұ": "у", "ү": "у", "һ": "х", "і": "и"}
+    | dict.fromkeys("ьъ'`’ʼ", None)  # typing: what some leave out
+)
+_NO_WORD: Final = re.compile(r"[\W_]+")
+_KINDS_OF_PLACE: Final = frozenset(
+    [
+        "аудан",
+        "ауданы",
+        "район",
+        "раион",
+        "облыс",
+        "облысы",
+        "область",
+        "кала",
+        "каласы",
+        "калалык",
+        "город",
+        "г",
+        "р",
+        "обл",
+        "district",
+        "region",
+        "city",
+        "oblast",
+    ]
+)
+
+
+def name_key(*parts: str | None) -> str:
+    """Return the key of a person's surname and given name, "" for no name: words folded, in alphabetical order."""
+    return " ".join(sorted(_words(" ".join(part for part in parts if part))))
+
+
+def place_key(name: str) -> str:
+    """Return the key of a place's name: as of a person's, without the words that say what kind of place it is."""
+    words = _words(name)
+    return " ".join([word for word in words if word not in _KINDS_OF_PLACE] or words)
+
+
+def folded(text: str) -> str:
+    """Return a text as names are compared: to look for a part of one."""
+    return " ".join(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    # й and ё are letters with marks to Unicode; composed, they are the letters of the table.
+    plain = unicodedata.normalize("NFKC", text).casefold().translate(_LETTERS)
+    return [word for word in _NO_WORD.split(plain) if word]

@@ -1,0 +1,148 @@
+"""What coverage keeps in the database, and asks of it; see `central_broker.coverage`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from central_broker.coverage.matching import Couple, Verdict, pair_key
+from central_broker.coverage.people import Person, Place
+from central_broker.coverage.places import Institution, Territory
+from central_broker.coverage.questions import PeopleForm
+from central_broker.coverage.report import Grouping
+from central_broker.coverage.rules import Channel, Timing
+from central_broker.storage.census_records import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A questionnaire that tells of people. `claimed_notice` is the notice of having been counted online that an
+    interviewer was shown, as typed.
+    """
+
+    origin: bytes
+    id: bytes
+    committed_at: int
+    form: str
+    instance_id: str
+    channel: Channel
+    said_on: str | None
+    timing: Timing
+    interviewer: str
+    place: Place
+    claimed_notice: str | None
+    counts: bool
+    """Whether no edit has replaced it, and it is the first with its instance id."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRow:
+    """A questionnaire as its tables have it; `answers` in the order of `PeopleForm.visit_columns`."""
+
+    origin: bytes
+    id: bytes
+    committed_at: int
+    created_at: int
+    instance_id: str
+    route: str
+    device: str
+    """The origin's name as people know it."""
+    counts: bool
+    answers: Row
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    """A person of a questionnaire likewise; `answers` in the order of `PeopleForm.person_columns`."""
+
+    origin: bytes
+    id: bytes
+    position: int
+    answers: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What somebody decided of two entries; of several about the same two, the newest counts."""
+
+    couple: Couple
+    verdict: Verdict
+    reason: str
+    decided_by: str
+    decided_at: int
+    """Microseconds since 1970 UTC."""
+
+    @property
+    def key(self) -> str:
+        """What people call the pair by."""
+        return pair_key(self.couple)
+
+
+class CoverageStorage(Protocol):
+    """What coverage asks of the census database; as `contract.Storage`, of which it is a part."""
+
+    def territories(self) -> list[Territory]: ...
+
+    def institutions(self) -> list[Institution]: ...
+
+    def replace_places(self, territories: Sequence[Territory], institutions: Sequence[Institution]) -> None:
+        """Put these tables in the place of those there are; everybody's place is worked out anew then."""
+        ...
+
+    def coverage_reached(self) -> tuple[str, int]:
+        """Return (basis, commit time up to which questionnaires are indexed); 0 where all of it has to be done anew."""
+        ...
+
+    def coverage_next(self, after: int, batches_max: int) -> int:
+        """Return the commit time of the last of so many batches after that one; `after` itself when there is none."""
+        ...
+
+    def coverage_rows(self, form: PeopleForm, after: int, upto: int) -> tuple[list[VisitRow], list[PersonRow]]:
+        """Return what was committed of a form in (after, upto], by key."""
+        ...
+
+    def store_coverage(
+        self,
+        forms: Sequence[PeopleForm],
+        found: Sequence[tuple[Visit, Sequence[Person]]],
+        *,
+        basis: str,
+        after: int,
+        upto: int,
+    ) -> bool:
+        """Index these questionnaires, and move on to `upto`; with `after` 0, everything before is forgotten.
+
+        Returns False, and does nothing, when another process has moved on meanwhile, or all has to be done anew.
+        """
+        ...
+
+    def coverage_totals(self) -> Mapping[Grouping, int]:
+        """Return how many entries there are that count, of each grouping."""
+        ...
+
+    def coverage_linked(self) -> list[Person]:
+        """Return the entries that count and share something with another one, or were decided about."""
+        ...
+
+    def coverage_people(self, within: Place) -> list[Person]:
+        """Return the entries that count of a region, district or institution, by name."""
+        ...
+
+    def coverage_visits(self, *, untimely: bool = False, with_notice: bool = False) -> list[Visit]:
+        """Return the questionnaires that count, of counted people: those outside their channel's window, or with a
+        notice of having been counted online.
+        """
+        ...
+
+    def online_instances(self) -> list[tuple[str, str]]:
+        """Return (form, instance id) of every questionnaire that came online."""
+        ...
+
+    def record_decision(self, decision: Decision) -> None:
+        """Keep a decision; those before it stay, too."""
+        ...
+
+    def decisions(self) -> list[Decision]:
+        """Return every decision, oldest first."""
+        ...
