@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import click
 
 from central_broker.backup import as_time
 from central_broker.commands.context import CenterContext, json_option, now, pass_center
+from central_broker.commands.coverage_shown import (
+    GROUNDS,
+    NUMBERS,
+    decision_document,
+    entry_row,
+    flagged_document,
+    flagged_row,
+    key_names,
+    key_words,
+    line_document,
+    numbers,
+    pair_document,
+    standing_document,
+    standing_row,
+    visit_document,
+    visit_row,
+)
 from central_broker.coverage.indexing import bring_up_to_date
 from central_broker.coverage.inquiry import Coverage, look, people_of
-from central_broker.coverage.matching import Ground, Pair, Verdict
-from central_broker.coverage.people import Person, Place
+from central_broker.coverage.matching import Verdict
+from central_broker.coverage.people import Place
 from central_broker.coverage.places import Places
-from central_broker.coverage.report import By, Line, LineKey, Standing, sum_of
+from central_broker.coverage.report import By, sum_of
 from central_broker.storage.contract import Storage
 from central_broker.storage.coverage_records import Decision
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
-
-_NUMBERS: Final = (
-    "listed",
-    "counted",
-    "interview",
-    "online",
-    "proxy",
-    "missing",
-    "not_listed",
-    "twice",
-    "outside_window",
-    "to_decide",
-)
-_GROUNDS: Final = {
-    Ground.SAME_IIN: "the same IIN, and name or birth date agree",
-    Ground.ONLY_IIN: "the same IIN, but name and birth date differ",
-    Ground.OTHER_IIN: "name, birth date and institution agree, but the IINs differ",
-    Ground.NAME_AND_BIRTH_DATE: "name, birth date and institution agree",
-    Ground.ONLY_NAME: "name and institution agree; a birth date is not known",
-    Ground.NEAR_BY: "name and birth date agree, both in one district",
-    Ground.DECIDED: "somebody said so",
-}
 
 
 @click.group(
@@ -54,8 +48,8 @@ Examples:
   central-broker coverage pairs                           what waits for a decision
   central-broker coverage settle 1f09c3a2b4 same --reason "asked the institution, one person"
 \b
-counted = interview + online + proxy; listed = counted - not listed + missing. Everybody stands in one line and under
-one channel: of several entries, the person's own words go before a proxy's, then the first committed counts.
+counted = interview + online + proxy = listed - missing + not listed + in households. Everybody stands in one line and
+under one channel: of several entries, the person's own words go before a proxy's, then the first committed counts.
 """,
 )
 @click.option("--by", type=click.Choice([one.value for one in By]), default=By.OBLAST.value, show_default=True)
@@ -74,13 +68,13 @@ def coverage(context: click.Context, by: str, within: str | None, as_json: bool)
         place = None if within is None else _meant(seen.places, within)
         lines = seen.table(By(by), place)
     if as_json:
-        print_json([_line_document(By(by), key, line, seen.places) for key, line in lines.items()])
+        print_json([line_document(By(by), key, line, seen.places) for key, line in lines.items()])
         return
-    rows = [(*_key_words(key, seen.places), *_numbers(line)) for key, line in lines.items()]
+    rows = [(*key_words(key, seen.places), *numbers(line)) for key, line in lines.items()]
     if len(rows) > 1:
-        rows.append(("all", *[""] * (_width(By(by)) - 1), *_numbers(sum_of(lines.values()))))
-    heads = tuple(one.replace("_", " ") for one in _NUMBERS)
-    print_table((*_key_names(By(by)), *heads), rows, empty="nobody was listed or counted yet")
+        rows.append(("all", *[""] * (len(key_names(By(by))) - 1), *numbers(sum_of(lines.values()))))
+    heads = tuple(one.replace("_", " ") for one in NUMBERS)
+    print_table((*key_names(By(by)), *heads), rows, empty="nobody was listed or counted yet")
     waiting = sum(pair.waits for pair in seen.pairs)
     if waiting:
         print_line(f"{waiting} pairs wait for a decision: central-broker coverage pairs")
@@ -97,10 +91,10 @@ def coverage_people(center: CenterContext, institution: str, missing: bool, as_j
         place = _meant(seen.places, institution)
         people = [one for one in people_of(storage, seen, place) if not (missing and one.counted)]
     if as_json:
-        print_json([_standing_document(one) for one in people])
+        print_json([standing_document(one) for one in people])
         return
     columns = ("name", "birth date", "room", "listed", "counted", "on", "by", "remarks")
-    print_table(columns, [_standing_row(one) for one in people], empty="nobody")
+    print_table(columns, [standing_row(one) for one in people], empty="nobody")
 
 
 @coverage.command(name="pairs")
@@ -115,15 +109,15 @@ def coverage_pairs(center: CenterContext, everything: bool, as_json: bool) -> No
     with _looked(center, quiet=as_json) as (_, seen):
         pairs = [one for one in seen.pairs if everything or one.waits]
     if as_json:
-        print_json([_pair_document(one) for one in pairs])
+        print_json([pair_document(one) for one in pairs])
         return
     if not pairs:
         print_line("No pair waits for a decision.")
     for pair in pairs:
         verdict = "waits for a decision" if pair.waits else "one person" if pair.is_one_person else "two people"
-        print_line(f"{pair.key}  {_GROUNDS[pair.ground]}: {verdict}{' by decision' if pair.verdict else ''}")
+        print_line(f"{pair.key}  {GROUNDS[pair.ground]}: {verdict}{' by decision' if pair.verdict else ''}")
         columns = ("as", "name", "birth date", "IIN", "place", "by", "on", "interviewer")
-        print_table(columns, [_entry_row(one, seen.places) for one in (pair.one, pair.other)])
+        print_table(columns, [entry_row(one, seen.places) for one in (pair.one, pair.other)])
 
 
 @coverage.command(
@@ -161,7 +155,7 @@ def coverage_decisions(center: CenterContext, as_json: bool) -> None:
     with center.storage() as storage:
         decided = storage.decisions()
     if as_json:
-        print_json([_decision_document(one) for one in decided])
+        print_json([decision_document(one) for one in decided])
         return
     rows = [(one.key, one.verdict.value, one.decided_by, as_time(one.decided_at), one.reason) for one in decided]
     print_table(("pair", "verdict", "by", "at", "reason"), rows, empty="nothing was decided yet")
@@ -171,31 +165,25 @@ def coverage_decisions(center: CenterContext, as_json: bool) -> None:
 @json_option
 @pass_center
 def coverage_flagged(center: CenterContext, as_json: bool) -> None:
-    """Questionnaires that are outside the rules of the census, though accepted: early, late, or without a day."""
-    with _looked(center, quiet=as_json) as (storage, seen):
-        visits = storage.coverage_visits(untimely=True)
+    """What is outside the rules of the census, though accepted.
+
+    Questionnaires that are early, late or without a day; people born after the critical moment, or with an IIN that
+    cannot be one.
+    """
+    with _looked(center, quiet=as_json) as (storage, _):
+        visits, people = storage.coverage_visits(untimely=True), storage.coverage_flagged_people()
     if as_json:
         print_json(
-            [
-                {
-                    "envelope": one.id,
-                    "form": one.form,
-                    "instance": one.instance_id,
-                    "channel": one.channel.value,
-                    "said_on": one.said_on,
-                    "timing": one.timing.value,
-                    "interviewer": one.interviewer,
-                    "committed_at": as_time(one.committed_at),
-                }
-                for one in visits
-            ]
+            {
+                "questionnaires": [visit_document(one) for one in visits],
+                "people": [flagged_document(one) for one in people],
+            }
         )
         return
-    rows = [
-        (one.id.hex()[:12], one.form, one.channel.value, one.said_on or "", one.timing.value, one.interviewer)
-        for one in visits
-    ]
-    print_table(("envelope", "form", "channel", "day", "is", "interviewer"), rows, empty="all is inside its window")
+    columns = ("envelope", "form", "channel", "day", "is", "interviewer")
+    print_table(columns, [visit_row(one) for one in visits], empty="every questionnaire is inside its window")
+    columns = ("envelope", "person", "name", "born", "interviewer", "is flagged for")
+    print_table(columns, [flagged_row(one) for one in people], empty="no person is flagged")
 
 
 @contextmanager
@@ -218,135 +206,3 @@ def _meant(places: Places, text: str) -> Place:
     if place is None:
         fail(f"no place {text!r} is known", "central-broker places lists them", exit_status=EXIT_USAGE)
     return place
-
-
-def _width(by: By) -> int:
-    return len(_key_names(by))
-
-
-def _key_names(by: By) -> tuple[str, ...]:
-    match by:
-        case By.OBLAST:
-            return ("oblast",)
-        case By.DISTRICT:
-            return "oblast", "district"
-        case By.INSTITUTION:
-            return "oblast", "district", "institution"
-        case By.INTERVIEWER:
-            return ("interviewer",)
-
-
-def _key_words(key: LineKey, places: Places) -> tuple[str, ...]:
-    return tuple(places.name_of(code) if code else "-" for code in key)
-
-
-def _numbers(line: Line) -> tuple[int, ...]:
-    return tuple(getattr(line, name) for name in _NUMBERS)
-
-
-def _line_document(by: By, key: LineKey, line: Line, places: Places) -> dict[str, object]:
-    names = {f"{what}_name": word for what, word in zip(_key_names(by), _key_words(key, places), strict=True)}
-    return {
-        **dict(zip(_key_names(by), key, strict=True)),
-        **(names if by is not By.INTERVIEWER else {}),
-        **dict(zip(_NUMBERS, _numbers(line), strict=True)),
-    }
-
-
-def _remarks(one: Standing) -> Sequence[str]:
-    entries = (*one.listed, *one.counted)
-    return [
-        remark
-        for remark, holds in (
-            ("not listed", not one.listed),
-            ("listed twice", len(one.listed) > 1),
-            ("counted twice", one.is_twice),
-            ("outside the window", one.counts is not None and one.counts.timing != "inside"),
-            ("an IIN that cannot be one", any(entry.has_wrong_iin for entry in entries)),
-            ("born after the critical moment", any(entry.is_born_after for entry in entries)),
-            ("waits for a decision", one.to_decide),
-        )
-        if holds
-    ]
-
-
-def _standing_row(one: Standing) -> tuple[str, ...]:
-    first, counts = (one.listed or one.counted)[0], one.counts
-    return (
-        first.name,
-        first.birth_date or "",
-        first.room,
-        "yes" if one.listed else "no",
-        "missing" if counts is None else counts.channel.value,
-        "" if counts is None else counts.said_on or "",
-        "" if counts is None else counts.interviewer,
-        ", ".join(_remarks(one)),
-    )
-
-
-def _standing_document(one: Standing) -> dict[str, object]:
-    first, counts = (one.listed or one.counted)[0], one.counts
-    return {
-        "name": first.name,
-        "birth_date": first.birth_date,
-        "room": first.room or None,
-        "listed": bool(one.listed),
-        "counted": counts is not None,
-        "channel": None if counts is None else counts.channel.value,
-        "counted_on": None if counts is None else counts.said_on,
-        "interviewer": None if counts is None else counts.interviewer,
-        "remarks": _remarks(one),
-    }
-
-
-def _entry_row(one: Person, places: Places) -> tuple[str, ...]:
-    place = one.place.institution or one.place.district or one.place.region
-    return (
-        one.kind.value,
-        one.name,
-        one.birth_date or "",
-        one.iin or ("not valid" if one.has_wrong_iin else ""),
-        places.name_of(place),
-        "" if one.kind == "listed" else one.channel.value,
-        one.said_on or "",
-        "" if one.kind == "listed" else one.interviewer,
-    )
-
-
-def _pair_document(pair: Pair) -> dict[str, object]:
-    return {
-        "pair": pair.key,
-        "ground": pair.ground.value,
-        "verdict": None if pair.verdict is None else pair.verdict.value,
-        "one_person": pair.is_one_person,
-        "entries": [
-            {
-                "origin": one.reference[0],
-                "envelope": one.reference[1],
-                "position": one.reference[2],
-                "kind": one.kind.value,
-                "name": one.name,
-                "birth_date": one.birth_date,
-                "iin": one.iin,
-                "iin_is_wrong": one.has_wrong_iin,
-                "region": one.place.region,
-                "district": one.place.district,
-                "institution": one.place.institution,
-                "channel": one.channel.value,
-                "said_on": one.said_on,
-                "interviewer": one.interviewer,
-                "committed_at": as_time(one.committed_at),
-            }
-            for one in (pair.one, pair.other)
-        ],
-    }
-
-
-def _decision_document(one: Decision) -> dict[str, object]:
-    return {
-        "pair": one.key,
-        "verdict": one.verdict.value,
-        "reason": one.reason,
-        "decided_by": one.decided_by,
-        "decided_at": as_time(one.decided_at),
-    }

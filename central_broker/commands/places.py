@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -41,12 +42,12 @@ def places_territories(center: CenterContext, file: Path) -> None:
     with center.storage() as storage:
         try:
             territories = read_territories(file.read_bytes())
-            known = {one.code for one in territories}
-            lost = sorted(one.name for one in storage.institutions() if one.district not in known)
-            if lost:
-                raise PlacesRefused(f"{len(lost)} institutions lie in districts that are not in it: {lost[0]}")
         except PlacesRefused as refused:
             _refuse(file, refused)
+        known = {one.code for one in territories}
+        lost = sorted(one.name for one in storage.institutions() if one.district not in known)
+        if lost:
+            _refuse(file, PlacesRefused(f"{len(lost)} institutions lie in districts that are not in it: {lost[0]}"))
         storage.replace_places(territories, storage.institutions())
     oblasts = sum(not one.parent for one in territories)
     print_line(f"{oblasts} oblasts and {len(territories) - oblasts} districts; everybody is sorted by them anew.")
@@ -102,5 +103,5 @@ def _institution_row(one: Institution) -> tuple[str, str, str, str]:
     return one.bin, one.district, one.name, f"institution {one.kind}".rstrip()
 
 
-def _refuse(file: Path, refused: PlacesRefused) -> None:
+def _refuse(file: Path, refused: PlacesRefused) -> NoReturn:
     fail(f"{file.name}: {refused}", "correct the file, and give it again; nothing was changed")

@@ -20,7 +20,7 @@ from central_broker.coverage.rules import CensusRules, Channel, Timing
 from central_broker.storage.contract import Route, Storage
 from central_broker.storage.coverage_records import PersonRow, Visit, VisitRow
 
-_BATCHES_AT_ONCE: Final = 50
+_BATCHES_AT_ONCE: Final = 10
 """Some thousand questionnaires at a time: their rows are in memory together."""
 _ADMINISTRATION: Final = "admin"
 """The answer to `proxy` that the administration of an institution has given."""

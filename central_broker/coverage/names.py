@@ -15,28 +15,6 @@ _LETTERS: Final = str.maketrans(
     | dict.fromkeys("ьъ'`’ʼ", None)  # typing: what some leave out
 )
 _NO_WORD: Final = re.compile(r"[\W_]+")
-_KINDS_OF_PLACE: Final = frozenset(
-    [
-        "аудан",
-        "ауданы",
-        "район",
-        "раион",
-        "облыс",
-        "облысы",
-        "область",
-        "кала",
-        "каласы",
-        "калалык",
-        "город",
-        "г",
-        "р",
-        "обл",
-        "district",
-        "region",
-        "city",
-        "oblast",
-    ]
-)
 
 
 def name_key(*parts: str | None) -> str:
@@ -59,3 +37,8 @@ def _words(text: str) -> list[str]:
     # й and ё are letters with marks to Unicode; composed, they are the letters of the table.
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_LETTERS)
     return [word for word in _NO_WORD.split(plain) if word]
+
+
+_KINDS_OF_PLACE: Final = frozenset(
+    _words("аудан ауданы район облыс облысы область обл қала қаласы город г district region city oblast")
+)

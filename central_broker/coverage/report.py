@@ -1,9 +1,9 @@
 """The coverage table: of everybody listed, how many were counted and how; who was counted without being listed; who
 twice. Pure.
 
-What holds in every line: people counted = by interview + online + by proxy, and
-listed = counted - not listed + missing. A person stands in one line only, and under one channel: of several entries,
-one in the person's own words goes before one by proxy, and then the one committed first counts.
+What holds in every line: people counted = by interview + online + by proxy, and also
+= listed - missing + not listed + in households. A person stands in one line only, and under one channel: of several
+entries, one in the person's own words goes before one by proxy, and then the one committed first counts.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Line:
     """Listed, and not counted."""
     not_listed: int = 0
     """Counted in an institution, and on no list."""
+    in_households: int = 0
+    """Counted elsewhere, and on no list: of them, none was drawn up."""
     twice: int = 0
     """Counted more than once."""
     outside_window: int = 0
@@ -156,20 +158,20 @@ def _is_within(place: Place, within: Place | None) -> bool:
 def _single(place: Place, kind: Kind, channel: Channel, timing: Timing, count: int) -> Line:
     if kind is Kind.LISTED:
         return Line(listed=count, missing=count)
-    line = Line(not_listed=count if place.institution else 0, outside_window=0 if timing is Timing.INSIDE else count)
+    line = Line(outside_window=0 if timing is Timing.INSIDE else count)
     setattr(line, channel.value, count)
+    if place.institution:
+        line.not_listed = count
+    else:
+        line.in_households = count
     return line
 
 
 def _line(one: Standing) -> Line:
-    counts = one.counts
-    line = (
-        Line()
-        if counts is None
-        else _single(counts.place if not one.listed else Place(), counts.kind, counts.channel, counts.timing, 1)
-    )
-    line.listed = int(bool(one.listed))
-    line.missing = int(bool(one.listed) and counts is None)
+    first = one.counts or one.listed[0]
+    line = _single(one.place, first.kind, first.channel, first.timing, 1)
+    if one.listed and one.counts is not None:
+        line.listed, line.not_listed, line.in_households = 1, 0, 0
     line.twice = int(one.is_twice)
     line.to_decide = int(one.to_decide)
     return line

@@ -155,6 +155,10 @@ class Coverage:
         )
         return [visit_of(row) for row in rows]
 
+    def coverage_flagged_people(self) -> list[Person]:
+        where = " WHERE counts = 1 AND (wrong_iin = 1 OR born_after = 1) ORDER BY committed_at, origin, id, position"
+        return [person_of(row) for row in self.read(_PERSON + where)]
+
     def online_instances(self) -> list[tuple[str, str]]:
         return [
             (form, instance)

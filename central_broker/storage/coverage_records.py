@@ -135,6 +135,10 @@ class CoverageStorage(Protocol):
         """
         ...
 
+    def coverage_flagged_people(self) -> list[Person]:
+        """Return the entries that count with an IIN that cannot be one, or born after the critical moment."""
+        ...
+
     def online_instances(self) -> list[tuple[str, str]]:
         """Return (form, instance id) of every questionnaire that came online."""
         ...

@@ -13,8 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from central_broker.commands import main
+from central_broker.configuration import parse_configuration
+from central_broker.coverage.indexing import bring_up_to_date, entries_of, people_forms
+from central_broker.coverage.inquiry import look, people_of
 from central_broker.coverage.people import Place
-from central_broker.coverage.places import Institution, Territory
+from central_broker.coverage.places import Institution, Places, Territory
+from central_broker.coverage.report import By
+from central_broker.coverage.rules import Timing
 from central_broker.reprocessing import reprocess_form
 from central_broker.storage.contract import Route, Storage
 from tests.support.census_databases import storage, url
@@ -142,6 +147,11 @@ def test_of_two_hundred_listed_people_the_table_is_right_to_the_last_person(cens
         "to_decide": 2,
     }
     assert the_institution(ask) == before
+    flagged = ask("flagged")
+    assert [(one["instance"], one["timing"]) for one in flagged["questionnaires"]] == [("late", "late")]
+    assert [(one["name"], one["flags"]) for one in flagged["people"]] == [
+        (name_of(listed[194]), ["an IIN that cannot be one"])
+    ]
     (pair,) = ask("pairs")
     assert pair["ground"] == "other_iin"
     assert {entry["kind"] for entry in pair["entries"]} == {"listed", "resident"}
@@ -168,3 +178,66 @@ def test_of_two_hundred_listed_people_the_table_is_right_to_the_last_person(cens
     assert census.storage.coverage_reached()[1] == 0
     assert the_institution(ask) == decided_not
     assert len(census.storage.coverage_people(Place(institution=BIN))) > 200
+
+
+def test_what_comes_later_is_added_and_an_edit_takes_back_what_was_counted(census: CensusForms, ask: Asked) -> None:
+    version = census.versions["census_household"]
+    census.commit(institution_list(census.versions["census_institution"], people(0, 9), instance="list"))
+    assert the_institution(ask) == {"listed": 10, "missing": 10}
+    census.commit(household(version, people(0, 4), instance="first"))
+    assert the_institution(ask) == {"listed": 10, "missing": 5, "counted": 5, "interview": 5}
+    census.commit(household(version, people(0, 3), instance="second", replaces="first"))
+    assert the_institution(ask) == {"listed": 10, "missing": 6, "counted": 4, "interview": 4}
+    census.commit(household(version, people(0, 2), instance="third", replaces="second", day="2021-09-29"))
+    census.commit(household(version, people(0, 3), instance="second", replaces="first"), route=Route.MESH)
+    assert the_institution(ask) == {
+        **{"listed": 10, "missing": 7, "counted": 3, "interview": 3},
+        "outside_window": 3,
+    }
+    census.commit(
+        institution_list(census.versions["census_institution"], people(0, 4), instance="list-2", replaces="list")
+    )
+    assert the_institution(ask) == {"listed": 5, "missing": 2, "counted": 3, "interview": 3, "outside_window": 3}
+
+
+def test_two_that_index_at_once_index_everything_once(census: CensusForms) -> None:
+    storage, rules = census.storage, parse_configuration("", Path("/center")).census.rules
+    unindexed, _ = storage.coverage_reached()
+    for number in range(3):
+        census.commit(household(census.versions["census_household"], [someone(number)], instance=f"{number}"))
+    bring_up_to_date(storage, rules, lambda _: None)
+    basis, reached = storage.coverage_reached()
+    census.commit(household(census.versions["census_household"], people(5, 6), instance="next"))
+    assert not storage.store_coverage([], [], basis=basis, after=reached - 1, upto=reached + 1), "another went on"
+    assert not storage.store_coverage([], [], basis=unindexed, after=reached, upto=reached + 1), "by other rules"
+    assert storage.coverage_reached() == (basis, reached)
+    # Two that both begin anew: whoever comes second does it again.
+    form = next(one for one in people_forms(storage) if one.form == "census_household")
+    rows = storage.coverage_rows(form, 0, reached)
+    found = entries_of(form, *rows, rules, Places(TERRITORIES, INSTITUTIONS))
+    assert storage.store_coverage([form], found, basis=basis, after=0, upto=reached)
+    bring_up_to_date(storage, rules, lambda _: None)
+    assert len(storage.coverage_people(Place())) == 5
+
+
+def test_other_rules_or_places_sort_everybody_anew(census: CensusForms) -> None:
+    storage = census.storage
+    rules = parse_configuration("", Path("/center")).census.rules
+    census.commit(household(census.versions["census_household"], people(0, 1), instance="first", day="2021-11-01"))
+    bring_up_to_date(storage, rules, lambda _: None)
+    assert [one.timing for one in storage.coverage_visits(untimely=True)] == [Timing.LATE]
+    longer = parse_configuration('census.interview_last = "2021-11-01"', Path("/center")).census.rules
+    bring_up_to_date(storage, longer, lambda _: None)
+    assert storage.coverage_visits(untimely=True) == []
+    storage.replace_places(TERRITORIES, [replace(INSTITUTIONS[0], district="593400")])
+    bring_up_to_date(storage, longer, lambda _: None)
+    assert {one.place for one in storage.coverage_people(Place())} == {Place("59", "593400", BIN)}
+
+
+def test_entries_of_which_nothing_is_shared_cost_no_look_and_are_counted_all_the_same(census: CensusForms) -> None:
+    census.commit(household(census.versions["census_household"], people(0, 9), instance="first"))
+    rules = parse_configuration("", Path("/center")).census.rules
+    places = bring_up_to_date(census.storage, rules, lambda _: None)
+    seen = look(census.storage, places)
+    assert (len(seen.people), seen.table(By.OBLAST)["59",].counted) == (0, 10)
+    assert len(people_of(census.storage, seen, Place("59", "593200", BIN))) == 10

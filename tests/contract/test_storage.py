@@ -527,12 +527,16 @@ def test_media_survive_a_neighbour_that_the_database_refuses(storage: Storage) -
     assert [one.number for one in storage.media()] == ["0001"]
 
 
-_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms"}
+_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms", 7: "0007_coverage"}
+_COVERAGE_TABLES = ("state", "visit", "person", "decision")
 
 
 def take_back(storage: Storage, url: str, schema: int) -> None:
     """Make the database one that a release with this schema has left."""
     with storage.writing() as statements:  # type: ignore[attr-defined]  # the migrations are taken back
+        for table in ("territory", "institution", *(f"coverage_{one}" for one in _COVERAGE_TABLES)):
+            statements.execute(f"DROP TABLE {table}")
+        statements.execute("DROP INDEX questionnaire_batch")
         for column in ("title", "xform", "added_at", "statement"):
             statements.execute(f"ALTER TABLE form DROP COLUMN {column}")
         statements.execute("DROP TABLE census_table")

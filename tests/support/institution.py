@@ -68,7 +68,9 @@ def _word(number: int) -> str:
     return "".join("абвгдежзкл"[int(digit)] for digit in f"{number:03}")
 
 
-def institution_list(version: str, people: Iterable[Someone], *, instance: str, bin_: str = BIN) -> bytes:
+def institution_list(
+    version: str, people: Iterable[Someone], *, instance: str, bin_: str = BIN, replaces: str = ""
+) -> bytes:
     """A list of stage 1."""
     listed = "".join(one.xml("people", None) for one in people)
     return _document(
@@ -76,6 +78,7 @@ def institution_list(version: str, people: Iterable[Someone], *, instance: str, 
         version,
         instance,
         f"<address>{_address(bin_)}</address><list><list_as_of>2021-07-01</list_as_of></list>{listed}",
+        replaces,
     )
 
 
