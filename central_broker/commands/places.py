@@ -8,7 +8,14 @@ from typing import NoReturn
 import click
 
 from central_broker.commands.context import CenterContext, json_option, pass_center
-from central_broker.coverage.places import Institution, PlacesRefused, Territory, read_institutions, read_territories
+from central_broker.coverage.places import (
+    Institution,
+    PlacesRefused,
+    Territory,
+    oblasts,
+    read_institutions,
+    read_territories,
+)
 from operations.console import fail, print_json, print_line, print_table
 
 
@@ -87,12 +94,14 @@ def places_list(center: CenterContext, as_json: bool) -> None:
     """The oblasts, districts and institutions that are known."""
     with center.storage() as storage:
         territories, institutions = storage.territories(), storage.institutions()
+    is_given, territories = bool(territories), territories or oblasts()
     if as_json:
         print_json({"territories": territories, "institutions": institutions})
         return
     rows = [_territory_row(one) for one in territories] + [_institution_row(one) for one in institutions]
-    empty = "no place is known yet: central-broker places territories FILE"
-    print_table(("code", "in", "name", "kind"), rows, empty=empty)
+    print_table(("code", "in", "name", "kind"), rows)
+    if not is_given:
+        print_line("No districts are known yet: central-broker places territories FILE")
 
 
 def _territory_row(one: Territory) -> tuple[str, str, str, str]:

@@ -14,7 +14,7 @@ from typing import Final
 from central_broker.coverage.identity_number import birth_date_of, identity_number
 from central_broker.coverage.names import name_key
 from central_broker.coverage.people import Kind, Person
-from central_broker.coverage.places import Places
+from central_broker.coverage.places import Places, oblasts
 from central_broker.coverage.questions import PeopleForm, people_form
 from central_broker.coverage.rules import CensusRules, Channel, Timing
 from central_broker.storage.contract import Route, Storage
@@ -33,8 +33,7 @@ def bring_up_to_date(storage: Storage, rules: CensusRules, on_progress: Callable
     done. Returns the places that everything is sorted by.
     """
     basis = repr(asdict(rules))
-    places = Places(storage.territories(), storage.institutions())
-    forms = people_forms(storage)
+    places, forms = places_of(storage), people_forms(storage)
     while True:
         known, after = storage.coverage_reached()
         if known != basis:
@@ -50,7 +49,12 @@ def bring_up_to_date(storage: Storage, rules: CensusRules, on_progress: Callable
         if storage.store_coverage(forms, found, basis=basis, after=after, upto=upto):
             on_progress(len(found))
         else:  # what was read may be sorted by what is no longer so
-            places, forms = Places(storage.territories(), storage.institutions()), people_forms(storage)
+            places, forms = places_of(storage), people_forms(storage)
+
+
+def places_of(storage: Storage) -> Places:
+    """Return the places that the center was given; of one that was given none, the oblasts."""
+    return Places(storage.territories() or oblasts(), storage.institutions())
 
 
 def people_forms(storage: Storage) -> list[PeopleForm]:

@@ -28,9 +28,10 @@ def place_key(name: str) -> str:
     return " ".join([word for word in words if word not in _KINDS_OF_PLACE] or words)
 
 
-def folded(text: str) -> str:
-    """Return a text as names are compared: to look for a part of one."""
-    return " ".join(_words(text))
+def place_shown(name: str) -> str:
+    """Return a place's name in the letters in which it was written, without those words: "Аккайынский"."""
+    words = [word for word in _NO_WORD.split(unicodedata.normalize("NFKC", name)) if word]
+    return " ".join(word.capitalize() for word in words if not _KINDS_OF_PLACE.issuperset(_words(word)))
 
 
 def _words(text: str) -> list[str]:

@@ -13,15 +13,17 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Final
 
 from central_broker.coverage.identity_number import organisation_number
-from central_broker.coverage.names import place_key
+from central_broker.coverage.names import place_key, place_shown
 from central_broker.coverage.people import Place
 
 UNKNOWN: Final = "?"
 """What begins a name as written, where the tables have no code for it."""
 
+_OBLASTS: Final = files("central_broker.coverage") / "oblasts.csv"
 _CODE: Final = re.compile(r"[0-9A-Za-z-]{1,20}", re.ASCII)
 
 
@@ -82,6 +84,11 @@ def read_institutions(data: bytes, territories: Iterable[Territory]) -> list[Ins
             raise PlacesRefused(f"line {number}: {district!r} is no code of the territory table; import that first")
         found[bin_] = Institution(bin_, row["name"].strip(), district, (row.get("type") or "").strip())
     return list(found.values())
+
+
+def oblasts() -> list[Territory]:
+    """Return the oblasts of Kazakhstan in 2021 by their codes: the territory table of a center that was given none."""
+    return read_territories(_OBLASTS.read_bytes())
 
 
 class Places:
@@ -153,8 +160,8 @@ class Places:
 
 
 def _as_written(written: str, above: str) -> str:
-    key = place_key(written)
-    return f"{UNKNOWN}{above}/{key}" if key else ""
+    shown = place_shown(written) or written.strip()
+    return f"{UNKNOWN}{above}/{shown}" if shown else ""
 
 
 def _code(text: str, number: int) -> str:

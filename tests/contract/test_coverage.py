@@ -234,6 +234,15 @@ def test_other_rules_or_places_sort_everybody_anew(census: CensusForms) -> None:
     assert {one.place for one in storage.coverage_people(Place())} == {Place("59", "593400", BIN)}
 
 
+def test_a_center_that_was_given_no_places_knows_the_oblasts(storage: Storage, ask: Asked) -> None:
+    census = CensusForms(storage)
+    census.commit(household(census.versions["census_household"], [someone(1)], instance="first", bin_=None))
+    (line,) = ask()
+    assert (line["oblast"], line["oblast_name"]) == ("59", "Северо-Казахстанская область")
+    (line,) = ask("--by", "district", "--within", "Солтүстік Қазақстан облысы")
+    assert line["district_name"] == "Аккайынский"
+
+
 def test_entries_of_which_nothing_is_shared_cost_no_look_and_are_counted_all_the_same(census: CensusForms) -> None:
     census.commit(household(census.versions["census_household"], people(0, 9), instance="first"))
     rules = parse_configuration("", Path("/center")).census.rules

@@ -100,7 +100,8 @@ def test_what_the_tables_do_not_know_is_kept_as_written_and_told_apart_by_what_i
     place = PLACES.place_of("59", "Новый район", "Приют")
     assert (place.region, place.district.startswith("?"), place.institution.startswith("?")) == ("59", True, True)
     assert place != PLACES.place_of("11", "Новый район", "Приют")
-    assert PLACES.name_of(place.district) == "новыи"
+    assert PLACES.name_of(place.district) == "Новый"
+    assert PLACES.place_of("59", "новый  аудан", "Приют") == place
     assert PLACES.place_of("", "", "") == Place()
 
 
