@@ -23,7 +23,7 @@ def decode_device_key(content: bytes) -> RecipientPublicKey:
         raise ProtocolError(Fault.TRUNCATED, "the content ends within its prefix")
     if content[0] != _PREFIX[0]:
         raise ProtocolError(Fault.UNKNOWN_VERSION, f"content version {content[0]} is not known here")
-    key, padding = content[len(_PREFIX) :][:RECIPIENT_PUBLIC_KEY_BYTES], content[len(_PREFIX) + RECIPIENT_PUBLIC_KEY_BYTES :]
-    if content[: len(_PREFIX)] != _PREFIX or len(content) != DEVICE_KEY_CONTENT_BYTES or any(padding):
+    end = len(_PREFIX) + RECIPIENT_PUBLIC_KEY_BYTES
+    if content[: len(_PREFIX)] != _PREFIX or len(content) != DEVICE_KEY_CONTENT_BYTES or any(content[end:]):
         raise ProtocolError(Fault.BAD_CONTENT, "the device key is not padded with zeros as it should be")
-    return RecipientPublicKey(key)
+    return RecipientPublicKey(content[len(_PREFIX) : end])

@@ -106,5 +106,16 @@ CREATE INDEX finding_rule ON finding (form, rule);
 CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS)
+# Keys that devices have made, and the newest list sealed to each; `turn` grows with every list that is put.
+_LISTS: Final = """
+CREATE TABLE device_key (
+    device bytea PRIMARY KEY, epoch bigint NOT NULL, sequence bigint NOT NULL, public_key bytea NOT NULL
+);
+CREATE TABLE counted_list (
+    device bytea PRIMARY KEY, serial bigint NOT NULL, recipient bytea NOT NULL, digest bytea NOT NULL,
+    statement bytea NOT NULL, turn bigint NOT NULL UNIQUE
+);
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS, _LISTS)
 """Number n is at place n - 1."""

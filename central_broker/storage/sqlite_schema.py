@@ -107,6 +107,18 @@ CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
 """
 
 
+# Keys that devices have made, and the newest list sealed to each; `turn` grows with every list that is put.
+_LISTS: Final = """
+CREATE TABLE device_key (
+    device BLOB PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, public_key BLOB NOT NULL
+) STRICT;
+CREATE TABLE counted_list (
+    device BLOB PRIMARY KEY, serial INTEGER NOT NULL, recipient BLOB NOT NULL, digest BLOB NOT NULL,
+    statement BLOB NOT NULL, turn INTEGER NOT NULL UNIQUE
+) STRICT;
+"""
+
+
 @MIGRATIONS(name="0001_first")
 def _first(database: Database) -> None:
     _run(_FIRST, database)
@@ -132,6 +144,11 @@ def _forms(database: Database) -> None:
     _run(_FORMS, database)
 
 
+@MIGRATIONS(name="0006_lists")
+def _lists(database: Database) -> None:
+    _run(_LISTS, database)
+
+
 def _run(script: str, database: Database) -> None:
     # Statement by statement: executescript() would commit the transaction that the migration is part of.
     for statement in script.split(";\n"):
@@ -141,4 +158,4 @@ def _run(script: str, database: Database) -> None:
 
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
-    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms"})
+    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms", "0006_lists"})

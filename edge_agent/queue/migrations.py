@@ -139,6 +139,25 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     END;
     DROP INDEX envelope_foreign;
     """,
+    """
+    -- Who has brought envelopes of whom, ever: the way that lists of who is counted go back.
+    CREATE TABLE brought (
+        origin BLOB NOT NULL,
+        carrier BLOB NOT NULL,
+        PRIMARY KEY (origin, carrier)
+    ) STRICT, WITHOUT ROWID;
+    INSERT OR IGNORE INTO brought SELECT origin, carrier FROM envelope WHERE own = 0 AND carrier IS NOT NULL;
+    CREATE TRIGGER envelope_brought AFTER INSERT ON envelope WHEN new.own = 0 AND new.carrier IS NOT NULL BEGIN
+        INSERT INTO brought VALUES (new.origin, new.carrier) ON CONFLICT DO NOTHING;
+    END;
+    -- The newest list for a subject that a neighbour has taken.
+    CREATE TABLE list_given (
+        subject BLOB NOT NULL,
+        neighbour BLOB NOT NULL,
+        serial INTEGER NOT NULL,
+        PRIMARY KEY (subject, neighbour)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 
