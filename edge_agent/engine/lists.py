@@ -1,9 +1,9 @@
 """Counted lists on their way: which of them are kept here, and whom they are passed on to (SPEC.md §4.3).
 
 They are sealed, each to its device, and the device itself opens its own only to show it. For others a device keeps
-those of origins whose envelopes it has once taken over (the origin's key was one), and gives them to the origin, and to
-neighbours that have brought such envelopes: so lists go back the way that envelopes came, and nowhere else. What
-neighbours compare would not do for that: it would give every list to everybody.
+those of its neighbours, and of origins whose envelopes it has once taken over (the origin's key was one); it gives them
+to the origin, and to neighbours that have brought such envelopes. So lists go back the way that envelopes came, and
+nowhere else. What neighbours compare would not do for that: it would give every list to everybody.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sync_protocol.statement import Statement, parse_statement
 
 def why_not_kept(source: Statement, device: bytes, transaction: StoreTransaction) -> str | None:
     """Return why this device does not keep a genuine list; None when it does."""
-    if source.subject != device and not transaction.has_carried(source.subject):
-        return "it is for a device that this one has never carried for"
+    if source.subject != device and not transaction.has_way_back(source.subject):
+        return "it is for a device that this one has never met or carried for"
     if read_sealed_list(source).keep_until <= (transaction.number(SIGNED_TIME) or 0):
         return "its time is over"
     return None

@@ -131,6 +131,7 @@ class OutboundSession:
             if again:
                 effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
         if self._exchange is not None:
+            transaction.note_neighbour(self._link.far_end)
             # Until the far end has said what it lacks, it is taken to know our heads.
             self._stated, self._stated_at = _positions(transaction), now
             self._stated_serial = receipt_serial(transaction, self._identity)
@@ -344,7 +345,7 @@ class OutboundSession:
             return []
         # Who states a head that no receipt answers asks through us, also when nothing of it is carried here any more.
         origins = transaction.foreign_origins() | transaction.asking_origins() | {self._identity.device}
-        following = Follow(self._link.key, origins, transaction.origins_carried())
+        following = Follow(self._link.key, origins, transaction.ways_back())
         if following == self._following:
             return []
         self._following = following

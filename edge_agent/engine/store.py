@@ -231,12 +231,16 @@ class StoreTransaction(Protocol):
         ...
 
     # Counted lists, which are statements (`engine.lists`).
-    def has_carried(self, origin: bytes) -> bool:
-        """Say whether an envelope of another origin was ever taken over here."""
+    def note_neighbour(self, device: bytes) -> None:
+        """Record that a device was there itself."""
         ...
 
-    def origins_carried(self) -> frozenset[bytes]:
-        """Return the origins of which an envelope was ever taken over here."""
+    def has_way_back(self, origin: bytes) -> bool:
+        """Say whether an origin was ever there itself, or an envelope of it was taken over from somebody."""
+        ...
+
+    def ways_back(self) -> frozenset[bytes]:
+        """Return the origins of which `has_way_back` says so."""
         ...
 
     def lists_for(self, neighbour: bytes, device: bytes) -> Sequence[bytes]:

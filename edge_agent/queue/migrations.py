@@ -140,15 +140,16 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     DROP INDEX envelope_foreign;
     """,
     """
-    -- Who has brought envelopes of whom, ever: the way that lists of who is counted go back.
-    CREATE TABLE brought (
+    -- Through whom an origin can be reached, who has brought envelopes of it or is that origin: the way that lists of
+    -- who is counted go back.
+    CREATE TABLE way_back (
         origin BLOB NOT NULL,
-        carrier BLOB NOT NULL,
-        PRIMARY KEY (origin, carrier)
+        through BLOB NOT NULL,
+        PRIMARY KEY (origin, through)
     ) STRICT, WITHOUT ROWID;
-    INSERT OR IGNORE INTO brought SELECT origin, carrier FROM envelope WHERE own = 0 AND carrier IS NOT NULL;
+    INSERT OR IGNORE INTO way_back SELECT origin, carrier FROM envelope WHERE own = 0 AND carrier IS NOT NULL;
     CREATE TRIGGER envelope_brought AFTER INSERT ON envelope WHEN new.own = 0 AND new.carrier IS NOT NULL BEGIN
-        INSERT INTO brought VALUES (new.origin, new.carrier) ON CONFLICT DO NOTHING;
+        INSERT INTO way_back VALUES (new.origin, new.carrier) ON CONFLICT DO NOTHING;
     END;
     -- The newest list for a subject that a neighbour has taken.
     CREATE TABLE list_given (

@@ -303,17 +303,21 @@ class QueueTransaction:
 
     # Counted lists.
 
-    def has_carried(self, origin: bytes) -> bool:
-        row = self._connection.execute("SELECT 1 FROM brought WHERE origin = ? LIMIT 1", (origin,)).fetchone()
+    def note_neighbour(self, device: bytes) -> None:
+        self._connection.execute("INSERT INTO way_back VALUES (?, ?) ON CONFLICT DO NOTHING", (device, device))
+
+    def has_way_back(self, origin: bytes) -> bool:
+        row = self._connection.execute("SELECT 1 FROM way_back WHERE origin = ? LIMIT 1", (origin,)).fetchone()
         return row is not None
 
-    def origins_carried(self) -> frozenset[bytes]:
-        return frozenset(bytes(origin) for (origin,) in self._connection.execute("SELECT DISTINCT origin FROM brought"))
+    def ways_back(self) -> frozenset[bytes]:
+        rows = self._connection.execute("SELECT DISTINCT origin FROM way_back")
+        return frozenset(bytes(origin) for (origin,) in rows)
 
     def lists_for(self, neighbour: bytes, device: bytes) -> Sequence[bytes]:
         rows = self._connection.execute(
             "SELECT data FROM statement WHERE kind = :kind AND subject <> :device "
-            "AND (subject = :neighbour OR (subject, :neighbour) IN (SELECT origin, carrier FROM brought)) "
+            "AND (subject = :neighbour OR (subject, :neighbour) IN (SELECT origin, through FROM way_back)) "
             "AND serial > coalesce((SELECT serial FROM list_given AS given "
             "WHERE given.subject = statement.subject AND given.neighbour = :neighbour), 0) ORDER BY subject",
             {"kind": COUNTED_LIST, "device": device, "neighbour": neighbour},
