@@ -527,7 +527,7 @@ def test_media_survive_a_neighbour_that_the_database_refuses(storage: Storage) -
     assert [one.number for one in storage.media()] == ["0001"]
 
 
-_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms"}
+_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms", 6: "0006_lists"}
 
 
 def take_back(storage: Storage, url: str, schema: int) -> None:
@@ -535,6 +535,8 @@ def take_back(storage: Storage, url: str, schema: int) -> None:
     with storage.writing() as statements:  # type: ignore[attr-defined]  # the migrations are taken back
         for column in ("title", "xform", "added_at", "statement"):
             statements.execute(f"ALTER TABLE form DROP COLUMN {column}")
+        statements.execute("DROP TABLE device_key")
+        statements.execute("DROP TABLE counted_list")
         statements.execute("DROP TABLE census_table")
         statements.execute("DROP TABLE finding")
         statements.execute("DROP INDEX questionnaire_form")
