@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,32 +106,23 @@ def list_document(list_: CountedList) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Known:
-    serial: int
-    summary: Mapping[str, Any]
-
-
 class OwnListStatus:
     """What `status` tells of the list, without a name in it; each list is opened for that once."""
 
     def __init__(self, device: bytes, state_directory: Path) -> None:
         self._device = device
         self._state_directory = state_directory
-        self._known: _Known | None = None
+        self._opened: tuple[int, int] | None = None
+        """Serial and `as_of` of the list that was opened last."""
 
     def __call__(self, query: Query) -> Mapping[str, Any] | None:
         """Return `as_of` (None when it cannot be opened), `problem` and `remedy`; None when there is no list."""
         source = _own_statement(query, self._device)
         if source is None:
             return None
-        if self._known is None or self._known.serial != source.serial:
-            self._known = _Known(source.serial, self._summary(source))
-        return self._known.summary
-
-    def _summary(self, source: Statement) -> Mapping[str, Any]:
-        try:
-            as_of = _opened(source, self._state_directory).as_of
-        except ListUnreadable as error:
-            return {"as_of": None, "problem": str(error), "remedy": error.remedy}
-        return {"as_of": as_of, "problem": None, "remedy": None}
+        if self._opened is None or self._opened[0] != source.serial:
+            try:
+                self._opened = source.serial, _opened(source, self._state_directory).as_of
+            except ListUnreadable as error:
+                return {"as_of": None, "problem": str(error), "remedy": error.remedy}
+        return {"as_of": self._opened[1], "problem": None, "remedy": None}
