@@ -99,6 +99,7 @@ class Tablet:
                 "state_directory": str(state),
                 "runtime_directory": str(self._runtime),
                 "operator_group": "root",
+                "counted_lists": False,  # what is counted here is questionnaires
             },
             # A cut link is part of what is measured here; waiting before the next try is not.
             "broker": {"address": "127.0.0.1", "port": port, "backoff_seconds_min": 1, "backoff_seconds_max": 2},

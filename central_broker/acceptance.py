@@ -33,6 +33,7 @@ from central_broker.storage.contract import (
     CertifiedDevice,
     CertifiedMedium,
     ChainLink,
+    DeviceKeyContent,
     HeldItem,
     HeldReason,
     PartContent,
@@ -44,7 +45,8 @@ from central_broker.storage.contract import (
 from sync_protocol import statement
 from sync_protocol.bundle import Frame, FrameType
 from sync_protocol.content import Metadata, decode_content
-from sync_protocol.envelope import Envelope, parse_envelope
+from sync_protocol.device_key import decode_device_key
+from sync_protocol.envelope import KIND_DEVICE_KEY, Envelope, parse_envelope
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.head import parse_head
 from sync_protocol.identity import Standing, read_device_certificate
@@ -162,7 +164,11 @@ def _accept_verified(
         detail = f"the origin's standing is {standing.name.lower()}"
         return hold(envelope.data, arrival, _STANDING_REASONS[standing], detail, link, receiptable=True)
     try:
-        metadata, body = decode_content(envelope.open(directory.secret(envelope.recipient)))
+        plaintext = envelope.open(directory.secret(envelope.recipient))
+        if envelope.kind == KIND_DEVICE_KEY:
+            key = DeviceKeyContent(decode_device_key(plaintext).public_bytes)
+            return AcceptedEnvelope(link, arrival, envelope.data, key)
+        metadata, body = decode_content(plaintext)
         content = _content(envelope, metadata, body, directory.registry)
     except ProtocolError as error:
         reason = _FAULT_REASONS.get(error.fault, HeldReason.UNPARSABLE)

@@ -31,7 +31,7 @@ from central_broker.tls_authority import (
 )
 from operations.durable_files import write_durably
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.topics import FORMS_PREFIX, RECEIPTS_PREFIX, STATEMENTS, UP_PREFIX
+from sync_protocol.topics import FORMS_PREFIX, LISTS_PREFIX, RECEIPTS_PREFIX, STATEMENTS, UP_PREFIX
 
 PACKET_BYTES_MAX: Final = BUNDLE_BYTES_MAX + 4 * 1024
 """A bundle with its topic and properties."""
@@ -115,6 +115,7 @@ pattern write {UP_PREFIX}%u
 pattern read {RECEIPTS_PREFIX}#
 pattern read {STATEMENTS}
 pattern read {FORMS_PREFIX}#
+pattern read {LISTS_PREFIX}#
 
 # Consumers read what devices sent, and nothing else.
 user {CONSUMER_NAME}
@@ -123,12 +124,14 @@ topic deny {UP_PREFIX}{CONSUMER_NAME}
 topic deny {RECEIPTS_PREFIX}#
 topic deny {STATEMENTS}
 topic deny {FORMS_PREFIX}#
+topic deny {LISTS_PREFIX}#
 
 # The publisher writes what the center says to devices.
 user {PUBLISHER_NAME}
 topic write {RECEIPTS_PREFIX}#
 topic write {STATEMENTS}
 topic write {FORMS_PREFIX}#
+topic write {LISTS_PREFIX}#
 topic deny {UP_PREFIX}{PUBLISHER_NAME}
 """
 
@@ -156,7 +159,8 @@ max_queued_messages {configuration.queue_messages_max}
 max_queued_bytes {configuration.queue_bytes_max}
 persistent_client_expiration {SESSION_DAYS_MAX}d
 queue_qos0_messages false
-# The newest receipt of every device waits here for it: a shortcut, some hundred bytes each.
+# The newest receipt of every device waits here for it, some hundred bytes each, and its list of who is counted, some
+# kilobytes: a shortcut.
 retain_available true
 # Nobody reads $SYS.
 sys_interval 0

@@ -65,10 +65,14 @@ def form_bundles(keys: Sequence[Statement], forms: Iterable[FormRecord]) -> list
     bundles: list[tuple[bytes, bytes]] = []
     for statement in (form.statement for form in forms if form.statement is not None):
         source = parse_statement(statement)
-        vouching = [key.data for key in keys if (key.kind, key.subject) == (KEY_CERTIFICATE, source.signer)]
-        frames = [Frame(FrameType.STATEMENT, data) for data in (*vouching, statement)]
-        bundles.append((source.subject, write_bundle(frames)))
+        bundles.append((source.subject, vouched_bundle(keys, source)))
     return bundles
+
+
+def vouched_bundle(keys: Sequence[Statement], source: Statement) -> bytes:
+    """Return a bundle of one statement after what certifies its signer."""
+    vouching = [key for key in keys if (key.kind, key.subject) == (KEY_CERTIFICATE, source.signer)]
+    return write_bundle([Frame(FrameType.STATEMENT, one.data) for one in (*vouching, source)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,7 @@ class Device:
                 "state_directory": str(folder / "state"),
                 "runtime_directory": str(self.runtime),
                 "operator_group": "root",
+                "counted_lists": False,  # what is counted here is questionnaires
             },
             "broker": {
                 "address": "127.0.0.1",

@@ -35,6 +35,7 @@ from edge_agent.mesh_document import mesh_document
 from edge_agent.mqtt.bound_client import broker_tls_context
 from edge_agent.mqtt.publisher import MqttPublisher, PublisherState
 from edge_agent.mqtt.vpn_guard import Permitted, VpnGuard
+from edge_agent.own_list import ListUnreadable, OwnListStatus, open_own_list, read_or_make_list_key
 from edge_agent.own_standing import Clocks, OwnStanding
 from edge_agent.parts import keep_up
 from edge_agent.queue.intake.drop_folder import DropFolder
@@ -65,7 +66,9 @@ from edge_agent.usb_watch.telling import Telling
 from edge_agent.usb_watch.visiting import Surroundings, VisitSettings
 from operations.journal import get_logger
 from operations.notify import ServiceState, watchdog_interval_seconds
+from sync_protocol.counted_list import CountedList
 from sync_protocol.domains import NAME_BYTES
+from sync_protocol.keys import SEED_BYTES
 
 log = get_logger()
 
@@ -109,6 +112,7 @@ class Daemon:
         self._link_state = PublisherState()
         self._changed = asyncio.Event()
         self._openrosa: OpenRosaEndpoint | None = None
+        self._list_status = OwnListStatus(self._device.identity.device, configuration.device.state_directory)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; raises StoreFault or OSError when it cannot start."""
@@ -135,7 +139,19 @@ class Daemon:
             )
             self._media_desk = MediaDesk(self._media, enrolment, sentence)
             await self._runner.start(Started(mirror.position(), self._device.statements))
+            if self._configuration.device.counted_lists:
+                self._announce_list_key()
             await self._run_parts(stop)
+
+    def _announce_list_key(self) -> None:
+        try:
+            directory = self._configuration.device.state_directory
+            key = read_or_make_list_key(directory, secrets.token_bytes(SEED_BYTES))
+        except (ListUnreadable, OSError) as error:
+            # Questionnaires do not wait for lists.
+            log.error("list_key_unusable", problem=str(error))
+        else:
+            self._runner.announce_key(key.public_key.public_bytes)
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
         for name in (SUBMIT_SOCKET_NAME, CONTROL_SOCKET_NAME, NOTICES_SOCKET_NAME):
@@ -281,7 +297,9 @@ class Daemon:
             free_bytes_min=configuration.storage.free_bytes_min,
         )
         intake = Intake(settings, self._runner, clock)
-        control = ControlHandler(self._runner.on_store_thread, self._query, self._status, self._media_desk)
+        control = ControlHandler(
+            self._runner.on_store_thread, self._query, self._status, self._media_desk, self._own_list
+        )
         runtime_directory = configuration.device.runtime_directory
         group = configuration.intake.submit_socket_group
         submit_server = LocalServer(runtime_directory / SUBMIT_SOCKET_NAME, group, SubmitHandler(intake))
@@ -297,6 +315,9 @@ class Daemon:
             )
             parts.append(keep_up("OpenRosa endpoint", self._openrosa.run))
         return parts
+
+    def _own_list(self) -> CountedList | None:
+        return open_own_list(self._query, self._device.identity.device, self._configuration.device.state_directory)
 
     def _status(self) -> Report:
         """Look at links and media now, on the event loop, and return what puts the queue's part to it."""
@@ -331,6 +352,7 @@ class Daemon:
             media=[visit for visit in self._media_desk.visits() if visit["shown"]],
             mesh=mesh,
             openrosa=None if self._openrosa is None else self._openrosa.status(),
+            counted_list=self._list_status,
         )
 
     async def _tell_status(self) -> None:

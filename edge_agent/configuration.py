@@ -42,6 +42,7 @@ class DeviceConfiguration:
     state_directory: Path
     runtime_directory: Path
     operator_group: str
+    counted_lists: bool
 
 
 @dataclass(frozen=True)

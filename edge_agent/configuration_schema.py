@@ -73,6 +73,14 @@ KEYS: Final[tuple[Key, ...]] = (
         maximum=32,
     ),
     Key(
+        "device",
+        "counted_lists",
+        TRUE_OR_FALSE,
+        True,
+        "Whether this device makes a key, so that the center can give it lists of who is counted already, sealed "
+        "to it. The key goes to the center as one more envelope. Switch it off where nobody interviews.",
+    ),
+    Key(
         "broker",
         "address",
         BROKER_ADDRESS,

@@ -1,7 +1,8 @@
 """What operators ask the running daemon, and its answers.
 
 Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`); `media`;
-`media-visit` (`folder`, `leaves`); `medium-certify` (`number`, `holder`, `expires_at`); `medium-record` (`identity`).
+`media-visit` (`folder`, `leaves`); `medium-certify` (`number`, `holder`, `expires_at`); `medium-record` (`identity`);
+`counted-list`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any, Final, Protocol
 from edge_agent.engine.media import Enrolled
 from edge_agent.engine.medium_enrolment import CertifiedIdentity, EnrolmentRefused, MediumWords
 from edge_agent.engine.store import StoreFault
+from edge_agent.own_list import ListUnreadable, list_document
 from edge_agent.queue import inspection
 from edge_agent.queue.inspection import Query
 from edge_agent.queue.intake.local_protocol import Answer, LocalProtocolError, Request, member, refusal
+from sync_protocol.counted_list import CountedList
 
 STATUS = "status"
 QUEUE_LIST = "queue-list"
@@ -25,8 +28,9 @@ MEDIA = "media"
 MEDIA_VISIT = "media-visit"
 MEDIUM_CERTIFY = "medium-certify"
 MEDIUM_RECORD = "medium-record"
+COUNTED_LIST = "counted-list"
 
-_REQUESTS: Final = (STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT, MEDIUM_CERTIFY, MEDIUM_RECORD)
+_REQUESTS: Final = (STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT, MEDIUM_CERTIFY, MEDIUM_RECORD, COUNTED_LIST)
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
 """SQLite's integers end here."""
@@ -76,12 +80,22 @@ def connection_query(connection: sqlite3.Connection) -> Query:
 class ControlHandler:
     """Answers the control socket's requests from the daemon's own connection."""
 
-    def __init__(self, read: Reader, query: Query, status: Callable[[], Report], media: MediaDesk) -> None:
-        """`status` looks at what the event loop knows; the report that it returns looks at the queue."""
+    def __init__(
+        self,
+        read: Reader,
+        query: Query,
+        status: Callable[[], Report],
+        media: MediaDesk,
+        own_list: Callable[[], CountedList | None],
+    ) -> None:
+        """`status` looks at what the event loop knows; the report that it returns looks at the queue, as does
+        `own_list`, which raises ListUnreadable.
+        """
         self._read = read
         self._query = query
         self._status = status
         self._media = media
+        self._own_list = own_list
 
     async def __call__(self, request: Request, _body: bytes) -> Answer:
         match request.get("request"):
@@ -125,6 +139,13 @@ class ControlHandler:
             return refusal(recorded.problem, recorded.remedy)
         return {"ok": True, "medium": recorded.medium.hex(), "number": recorded.number}
 
+    def _counted_list(self) -> Answer:
+        try:
+            opened = self._own_list()
+        except ListUnreadable as error:
+            return refusal(str(error), error.remedy)
+        return {"ok": True, "list": None if opened is None else list_document(opened)}
+
     def _work_for(self, request: Request) -> Callable[[], Answer]:
         """Return what answers the request; raises LocalProtocolError for one that cannot be answered."""
         match request.get("request"):
@@ -146,6 +167,8 @@ class ControlHandler:
                 if sequence is None:
                     raise LocalProtocolError("a request for one envelope names its sequence")
                 return lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
+            case "counted-list":
+                return self._counted_list
             case other:
                 known = ", ".join(_REQUESTS)
                 raise LocalProtocolError(f"{other!r} is none of {known}")

@@ -18,6 +18,7 @@ from edge_agent.engine.events import (
     Event,
     LinkDown,
     LinkUp,
+    RecipientKeyMade,
     Said,
     Settled,
     Started,
@@ -68,6 +69,10 @@ class Runner:
     async def start(self, event: Started) -> None:
         """Let the engine see to its chain before anything else happens; raises StoreFault."""
         self._release(await self._on_store_thread(lambda: self._stepper.step(event, self._clock())))
+
+    def announce_key(self, public_key: bytes) -> None:
+        """Let the center know the key that lists are sealed to, unless this chain has told it already."""
+        self._events.put_nowait(RecipientKeyMade(public_key))
 
     async def run(self) -> None:
         """Handle events until cancelled."""
@@ -160,10 +165,10 @@ class Runner:
                     outlet = self._outlets.get(link_key)
                     if outlet is not None:
                         outlet.send(token, data)
-                case Follow(link_key, origins):
+                case Follow(link_key, origins, listed):
                     outlet = self._outlets.get(link_key)
                     if outlet is not None:
-                        outlet.follow(origins)
+                        outlet.follow(origins, listed)
                 case Say(link_key, message):
                     outlet = self._outlets.get(link_key)
                     if outlet is not None:

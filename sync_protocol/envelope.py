@@ -1,6 +1,6 @@
 """Envelopes (SPEC.md §2): seal, parse, verify, open.
 
-Not responsible for what is inside (`content.py`) nor for choosing sequences (the edge's engine).
+Not responsible for what is inside (`content.py`, `device_key.py`) nor for choosing sequences (the edge's engine).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ MAGIC: Final = b"CNSE"
 VERSION: Final = 1
 SUITE: Final = 1
 KIND_QUESTIONNAIRE_PART: Final = 1
+KIND_DEVICE_KEY: Final = 2
+_KINDS: Final = (KIND_QUESTIONNAIRE_PART, KIND_DEVICE_KEY)
 ID_BYTES: Final = 32
 NO_ID: Final = bytes(ID_BYTES)
 """The previous id of a chain's first envelope."""
@@ -68,7 +70,7 @@ class Envelope:
             raise ProtocolError(Fault.UNKNOWN_VERSION, f"envelope version {self.version} is not known here")
         if self.suite != SUITE:
             raise ProtocolError(Fault.UNKNOWN_SUITE, f"encryption suite {self.suite} is not known here")
-        if self.kind != KIND_QUESTIONNAIRE_PART:
+        if self.kind not in _KINDS:
             raise ProtocolError(Fault.UNKNOWN_KIND, f"envelope kind {self.kind} is not known here")
         if self.data[7] or any(self.data[88:HEADER_BYTES]):
             raise ProtocolError(Fault.BAD_FIELD, "reserved bytes of the envelope are not zero")
@@ -113,6 +115,7 @@ def seal_envelope(
     epoch: int,
     sequence: int,
     previous_id: bytes,
+    kind: int = KIND_QUESTIONNAIRE_PART,
 ) -> Envelope:
     """Encrypt `content` to the center and sign it as link `sequence` of the origin's chain.
 
@@ -124,7 +127,7 @@ def seal_envelope(
         MAGIC,
         VERSION,
         SUITE,
-        KIND_QUESTIONNAIRE_PART,
+        kind,
         0,
         recipient.name,
         origin,

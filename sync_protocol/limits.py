@@ -42,6 +42,15 @@ XFORM_BYTES_MAX: Final = 4 * KIBIBYTE * KIBIBYTE
 FORM_TITLE_CHARACTERS_MAX: Final = 500
 """One line of a form program's list."""
 
+COUNTED_LIST_BYTES_MAX: Final = 2 * KIBIBYTE * KIBIBYTE
+"""Of a counted list as JSON: some ten thousand people. Deflated and sealed it must fit a statement."""
+
+COUNTED_LIST_BUCKET_BYTES: Final = 4 * KIBIBYTE
+"""A counted list is padded to a multiple of this, so that its size tells little of how many people are missing."""
+
+DEVICE_KEY_CONTENT_BYTES: Final = 2 * KIBIBYTE
+"""A device's recipient key, padded to the size of a small questionnaire."""
+
 STATEMENT_BODY_BYTES_MAX: Final = 200 * KIBIBYTE
 """A statement travels in a bundle like an envelope."""
 

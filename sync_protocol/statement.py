@@ -24,6 +24,7 @@ KEY_CERTIFICATE: Final = 3
 RECIPIENT_KEY: Final = 4
 MEDIUM_CERTIFICATE: Final = 5
 FORM: Final = 32
+COUNTED_LIST: Final = 33
 _IDENTITY_LAST: Final = 31
 KIND_LAST: Final = 63
 """Kinds from 32 on are content (forms, lists)."""

@@ -11,6 +11,7 @@ UP_PREFIX: Final = "census/1/up/"
 RECEIPTS_PREFIX: Final = "census/1/receipts/"
 STATEMENTS: Final = "census/1/statements"
 FORMS_PREFIX: Final = "census/1/forms/"
+LISTS_PREFIX: Final = "census/1/lists/"
 _NOT_IN_A_GROUP: Final = frozenset("/+#\0")
 
 
@@ -27,6 +28,11 @@ def receipts_topic(origin: bytes) -> str:
 def forms_topic(subject: bytes) -> str:
     """Return the topic that a form (by its subject) is published to."""
     return FORMS_PREFIX + subject.hex()
+
+
+def lists_topic(device: bytes) -> str:
+    """Return the topic that counted lists for a device are published to."""
+    return LISTS_PREFIX + device.hex()
 
 
 def consumer_subscription(group: str) -> str:

@@ -34,6 +34,7 @@ _SENTENCES = {
     "broker_lost": "{why}; next try in {retry_seconds} s",
 }
 _FLOOD_SECONDS = 60.0
+_LISTS_AT_ONCE = 50  # of some kilobytes each, between two looks at the outbox
 _INSTANCE_HELP = "Tells apart services on one machine; the same at every start.  [0]"
 
 
@@ -167,6 +168,7 @@ class _Flood:
         self._connected = connected
         self._version: int | None = None
         self._next = 0.0
+        self._list_turn = 0
 
     def tick(self) -> None:
         """Publish if there is something new, or it is time to. Raises StorageUnavailable for nobody: tries later."""
@@ -176,8 +178,10 @@ class _Flood:
 
         if not self._connected():
             self._next = 0.0
+            self._list_turn = 0
             return
         try:
+            self._publish_lists()
             version = self._storage.directory_version()
             if version == self._version and time.monotonic() < self._next:
                 return
@@ -189,6 +193,18 @@ class _Flood:
         sent = [self._publish(topic, payload) for topic, payload in said]
         if None not in sent:
             self._version, self._next = version, time.monotonic() + _FLOOD_SECONDS
+
+    def _publish_lists(self) -> None:
+        """Publish some of the lists that were not published over this connection; raises StorageUnavailable."""
+        from central_broker.statement_flood import vouched_bundle
+        from sync_protocol.statement import parse_statement
+        from sync_protocol.topics import lists_topic
+
+        for turn, statement in self._storage.counted_lists(self._list_turn, _LISTS_AT_ONCE):
+            source = parse_statement(statement)
+            if self._publish(lists_topic(source.subject), vouched_bundle(self._keys, source)) is None:
+                return
+            self._list_turn = turn
 
 
 def _broker(configuration: Configuration, purpose: str, instance: str) -> BrokerSettings:

@@ -142,13 +142,20 @@ class PartContent:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceKeyContent:
+    """A recipient key (1,216 bytes, checked) that the envelope's origin has made for what is sealed to it."""
+
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptedEnvelope:
     """An envelope that is to be committed, with its exact bytes (kept only if the database refuses the content)."""
 
     link: ChainLink
     arrival: Arrival
     data: bytes
-    content: QuestionnaireContent | PartContent
+    content: QuestionnaireContent | PartContent | DeviceKeyContent
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +286,18 @@ class MediumRecord:
     serial: int
     certificate: bytes
     recorded_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountedListRecord:
+    """What a device was given last. `digest` is the SHA-256 of the list, `recipient` the name of the key that it was
+    sealed to: with both the same there is nothing new to give.
+    """
+
+    serial: int
+    recipient: bytes
+    digest: bytes
+    statement: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -530,6 +549,27 @@ class Storage(CoverageStorage, Protocol):
 
     def finding_counts(self, form: str) -> list[tuple[str, str, int]]:
         """Return (path, rule, how many) of a form's findings, by path and rule."""
+        ...
+
+    # Lists of who is counted already
+
+    def device_key(self, device: bytes) -> bytes | None:
+        """Return the newest recipient key that a device has made, by its chain; None when it has told none yet."""
+        ...
+
+    def put_counted_list(self, device: bytes, given: CountedListRecord) -> bool:
+        """Keep a list for a device if its serial is greater than that of the one kept; say whether it was."""
+        ...
+
+    def counted_list(self, device: bytes) -> CountedListRecord | None:
+        """Return the newest list for a device."""
+        ...
+
+    def counted_lists(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return (turn, statement) of so many lists, those first that were put first, beginning after that turn.
+
+        A list that takes another's place has a turn greater than every one before.
+        """
         ...
 
     # Receipts

@@ -15,6 +15,7 @@ from central_broker.storage.contract import Batch, BatchResult, StorageRefused, 
 from central_broker.storage.coverage import Coverage
 from central_broker.storage.forms import Forms
 from central_broker.storage.inquiries import Inquiries
+from central_broker.storage.lists import Lists
 from central_broker.storage.outbox import Outbox
 from central_broker.storage.postgresql_schema import MIGRATIONS, VERSION_TABLE
 from central_broker.storage.postgresql_statements import PostgresqlStatements
@@ -29,7 +30,7 @@ class StorageConflict(StorageUnavailable):
     """Another transaction came in the way (SQLSTATE 40001, 40P01): the same again will do."""
 
 
-class PostgresqlStorage(Outbox, Forms, Coverage, Inquiries):
+class PostgresqlStorage(Outbox, Forms, Coverage, Lists, Inquiries):
     """See `contract.Storage`."""
 
     is_postgresql = True

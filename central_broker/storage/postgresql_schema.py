@@ -106,6 +106,17 @@ CREATE INDEX finding_rule ON finding (form, rule);
 CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
 """
 
+# Keys that devices have made, and the newest list sealed to each; `turn` grows with every list that is put.
+_LISTS: Final = """
+CREATE TABLE device_key (
+    device bytea PRIMARY KEY, epoch bigint NOT NULL, sequence bigint NOT NULL, public_key bytea NOT NULL
+);
+CREATE TABLE counted_list (
+    device bytea PRIMARY KEY, serial bigint NOT NULL, recipient bytea NOT NULL, digest bytea NOT NULL,
+    statement bytea NOT NULL, turn bigint NOT NULL UNIQUE
+);
+"""
+
 # `reached` 0: nothing is indexed, or all of it has to be anew.
 _COVERAGE: Final = """
 CREATE TABLE territory (code text PRIMARY KEY, parent text NOT NULL, names text NOT NULL);
@@ -142,8 +153,11 @@ CREATE TABLE coverage_decision (
     other_origin bytea NOT NULL, other_id bytea NOT NULL, other_position integer NOT NULL,
     verdict text NOT NULL, reason text NOT NULL, decided_by text NOT NULL, decided_at bigint NOT NULL
 );
+CREATE TABLE coverage_assignment (
+    device bytea NOT NULL, place text NOT NULL, PRIMARY KEY (device, place)
+);
 CREATE INDEX questionnaire_batch ON questionnaire (batch);
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS, _COVERAGE)
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS, _LISTS, _COVERAGE)
 """Number n is at place n - 1."""

@@ -22,6 +22,7 @@ from central_broker.storage.contract import (
     BatchResult,
     CertifiedDevice,
     ChainLink,
+    DeviceKeyContent,
     EnvelopeStatus,
     HeldItem,
     HeldReason,
@@ -34,6 +35,7 @@ from central_broker.storage.contract import (
     Unreadable,
     WholeDecoder,
 )
+from central_broker.storage.lists import upsert_device_keys
 from central_broker.storage.media import upsert_media
 
 Key = tuple[bytes, bytes]
@@ -265,15 +267,20 @@ class _Recorder:
     def _insert_contents(self, envelopes: Iterable[AcceptedEnvelope]) -> None:
         rows: list[QuestionnaireRow] = []
         parts: list[tuple[ChainLink, PartContent]] = []
+        keys: list[tuple[ChainLink, DeviceKeyContent]] = []
         for envelope in envelopes:
             link, content = envelope.link, envelope.content
             if isinstance(content, PartContent):
                 parts.append((link, content))
+            elif isinstance(content, DeviceKeyContent):
+                keys.append((link, content))
             else:
                 rows.append(QuestionnaireRow(link.origin, link.id, link.epoch, link.sequence, 1, content))
         if parts:
             parts.sort(key=lambda part: (part[0].origin, part[1].whole, part[1].part))
             rows.extend(self._join(whole) for whole in self.statements.insert_parts(parts))
+        if keys:
+            upsert_device_keys(self.statements, keys)
         if rows:
             self.statements.insert_questionnaires(rows)
             insert_answers(self.statements, [(census_key(row, self.statements.batch), row.content) for row in rows])

@@ -29,6 +29,7 @@ from central_broker.storage.contract import (
 from central_broker.storage.coverage import Coverage
 from central_broker.storage.forms import Forms
 from central_broker.storage.inquiries import Inquiries
+from central_broker.storage.lists import Lists
 from central_broker.storage.outbox import Outbox
 from central_broker.storage.recording import RowRefused
 from central_broker.storage.sqlite_schema import MIGRATIONS, migration_names
@@ -48,7 +49,7 @@ _DATA_ERRORS: Final = (
 )
 
 
-class SqliteStorage(Outbox, Forms, Coverage, Inquiries):
+class SqliteStorage(Outbox, Forms, Coverage, Lists, Inquiries):
     """See `contract.Storage`."""
 
     is_postgresql = False

@@ -107,6 +107,17 @@ CREATE INDEX questionnaire_form ON questionnaire (form, origin, id);
 """
 
 
+# Keys that devices have made, and the newest list sealed to each; `turn` grows with every list that is put.
+_LISTS: Final = """
+CREATE TABLE device_key (
+    device BLOB PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, public_key BLOB NOT NULL
+) STRICT;
+CREATE TABLE counted_list (
+    device BLOB PRIMARY KEY, serial INTEGER NOT NULL, recipient BLOB NOT NULL, digest BLOB NOT NULL,
+    statement BLOB NOT NULL, turn INTEGER NOT NULL UNIQUE
+) STRICT;
+"""
+
 # `reached` 0: nothing is indexed, or all of it has to be anew.
 _COVERAGE: Final = """
 CREATE TABLE territory (code TEXT PRIMARY KEY, parent TEXT NOT NULL, names TEXT NOT NULL) STRICT;
@@ -143,6 +154,9 @@ CREATE TABLE coverage_decision (
     other_origin BLOB NOT NULL, other_id BLOB NOT NULL, other_position INTEGER NOT NULL,
     verdict TEXT NOT NULL, reason TEXT NOT NULL, decided_by TEXT NOT NULL, decided_at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE coverage_assignment (
+    device BLOB NOT NULL, place TEXT NOT NULL, PRIMARY KEY (device, place)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX questionnaire_batch ON questionnaire (batch);
 """
 
@@ -172,6 +186,11 @@ def _forms(database: Database) -> None:
     _run(_FORMS, database)
 
 
+@MIGRATIONS(name="0006_lists")
+def _lists(database: Database) -> None:
+    _run(_LISTS, database)
+
+
 @MIGRATIONS(name="0007_coverage")
 def _coverage(database: Database) -> None:
     _run(_COVERAGE, database)
@@ -186,4 +205,6 @@ def _run(script: str, database: Database) -> None:
 
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
-    return frozenset({"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms", "0007_coverage"})
+    return frozenset(
+        {"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms", "0006_lists", "0007_coverage"}
+    )

@@ -30,6 +30,7 @@ _COMMANDS = {
     "submit": "submit",
     "status": "status",
     "queue": "queue",
+    "counted": "counted",
     "media": "media",
     "mesh": "mesh",
     "notify": "notify",

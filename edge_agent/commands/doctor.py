@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from edge_agent.commands.context import json_option
-from edge_agent.commands.examination import connection, device, media, mesh, openrosa, signs, storage
+from edge_agent.commands.examination import connection, device, lists, media, mesh, openrosa, signs, storage
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict, read_configuration
 from edge_agent.configuration import Configuration
 from edge_agent.control import STATUS
@@ -31,6 +31,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("queue", storage.check_queue),
     ("drop folder", storage.check_drop_folder),
     ("form programs", openrosa.check_openrosa),
+    ("counted lists", lists.check_lists),
     ("daemon", connection.check_daemon),
     ("vpn", connection.check_vpn),
     ("broker", connection.check_broker),

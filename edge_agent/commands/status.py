@@ -18,6 +18,7 @@ EXIT_ALARM: Final = 3
 _WATCH_INTERVAL_SECONDS: Final = 2
 _HANDOVERS_SHOWN_MAX: Final = 5
 _NEIGHBOURS_NAMED_MAX: Final = 3
+_DAY_HOURS: Final = 24
 _DEVICE_DIGITS: Final = 8
 """Enough of a device's name to find it in the journal."""
 _WORDS: Final = {
@@ -70,6 +71,7 @@ def _document(configuration: Configuration) -> dict[str, Any]:
 
 def _without_daemon(configuration: Configuration) -> dict[str, Any]:
     from edge_agent import provisioning
+    from edge_agent.own_list import OwnListStatus
     from edge_agent.status_document import status_document
 
     try:
@@ -78,7 +80,14 @@ def _without_daemon(configuration: Configuration) -> dict[str, Any]:
         fail(str(error), error.remedy)
     alarm = configuration.sync.receipt_silence_alarm_seconds * 1_000_000
     with queue_without_daemon(configuration) as query:
-        document = status_document(query, device=device, link=None, silence_alarm=alarm, now=time.time_ns() // 1_000)
+        document = status_document(
+            query,
+            device=device,
+            link=None,
+            silence_alarm=alarm,
+            now=time.time_ns() // 1_000,
+            counted_list=OwnListStatus(device, configuration.device.state_directory),
+        )
     # As the daemon's answer has it, which came as JSON.
     return {**document, "device": device.hex()}
 
@@ -112,6 +121,8 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
     for line in _near(document):
         print_line(line, stream)
     for line in _form_programs(document.get("openrosa")):
+        print_line(line, stream)
+    for line in _counted_list(document):
         print_line(line, stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
@@ -151,6 +162,26 @@ def _form_programs(openrosa: dict[str, Any] | None) -> list[str]:
     if openrosa["listening"]:
         return [f"server address for ODK Collect, KoboCollect and Enketo: {openrosa['address']}"]
     return [f"form programs cannot submit: {openrosa['problem'] or 'the endpoint is about to start'}"]
+
+
+def _counted_list(document: dict[str, Any]) -> list[str]:
+    """Return how old the list of who is counted is, or why it cannot be shown."""
+    known = document.get("counted_list")  # a daemon of an earlier release tells nothing
+    if known is None:
+        return []
+    if known["as_of"] is None:
+        return [f"the list of who is counted cannot be shown: {known['problem']}; {known['remedy']}"]
+    now = max(document["clock"], document["newest_signed_time"] or 0)
+    how_old = f"as of {moment(known['as_of'])}, {age(known['as_of'], now)} old"
+    return [f"list of who is counted: {how_old}: edge-agent counted"]
+
+
+def age(since: int, now: int) -> str:
+    """Return how long ago something was, to the day or hour; the newest of all clocks is believed."""
+    hours = max(0, now - since) // 3_600_000_000
+    if hours >= 2 * _DAY_HOURS:
+        return f"{hours // _DAY_HOURS} days"
+    return "1 hour" if hours == 1 else f"{hours} hours"
 
 
 def mesh_sentence(mesh: dict[str, Any]) -> str:

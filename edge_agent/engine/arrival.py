@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edge_agent.engine import lists
 from edge_agent.engine.chain import begin_epoch
 from edge_agent.engine.custody import Custody, answer_heads, kept_receipt
 from edge_agent.engine.effects import Effect, Level, Notice
@@ -154,12 +155,19 @@ class Arrivals:
         receipt = read_receipt(source) if source.kind == statement.RECEIPT else None
         if receipt is not None:
             check_bounds(receipt)
+        if source.kind == statement.COUNTED_LIST:
+            why_not = lists.why_not_kept(source, self._identity.device, transaction)
+            if why_not is not None:
+                fields = {"subject": source.subject, "serial": source.serial, "reason": why_not}
+                return [Notice("list_passed_over", fields, Level.DEBUG)], False
         if source.serial >= _SEQUENCE_LIMIT or not transaction.put_statement(source):
             newest = 0 if known is None else parse_statement(known).serial
             fields = {"kind": source.kind, "subject": source.subject, "serial": source.serial, "newest_serial": newest}
             return [Notice("statement_stale", fields)], False
         if receipt is not None:
             return apply_receipt(receipt, transaction, self._identity, now), True
+        if source.kind == statement.COUNTED_LIST:
+            transaction.drop_lists_beyond(self._identity.device, bytes_max=self._settings.lists_bytes_max)
         own_certificate = (statement.DEVICE_CERTIFICATE, self._identity.device)
         if source.kind in (statement.KEY_CERTIFICATE, statement.RECIPIENT_KEY) or own_certificate == (
             source.kind,

@@ -7,15 +7,19 @@ the next epoch begins.
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from edge_agent.engine.effects import Accepted, Effect, Level, Notice, Refused
 from edge_agent.engine.events import ChainPosition, Submission
 from edge_agent.engine.identity import Beliefs, DeviceIdentity
 from edge_agent.engine.store import StoreTransaction
-from sync_protocol import statement
+from sync_protocol import domains, statement
 from sync_protocol.content import cut, encode_content
-from sync_protocol.envelope import seal_envelope
+from sync_protocol.device_key import encode_device_key
+from sync_protocol.envelope import KIND_DEVICE_KEY, seal_envelope
 from sync_protocol.errors import ProtocolError
 from sync_protocol.head import Head, sign_head
+from sync_protocol.keys import RecipientPublicKey
 from sync_protocol.statement import parse_statement
 
 FIRST_EPOCH = 1
@@ -87,6 +91,37 @@ def submit(
     transaction.remember_submission(submission.key, accepted, now)
     fields = {"epoch": position.epoch, "sequence": accepted.first_sequence, "envelopes": len(parts), "bytes": size}
     return [accepted, Notice("accepted", fields)]
+
+
+def announce_key(
+    public_key: bytes,
+    transaction: StoreTransaction,
+    identity: DeviceIdentity,
+    beliefs: Beliefs,
+    now: int,
+    *,
+    copies: int,
+) -> list[Effect]:
+    """Seal the device's own recipient key as the next link of the chain, once; the center may seal lists to it."""
+    recipient = beliefs.recipient
+    key = sha256(domains.RECIPIENT + public_key).digest()
+    if recipient is None or transaction.accepted_before(key) is not None:
+        return []
+    position = transaction.position()
+    envelope = seal_envelope(
+        encode_device_key(RecipientPublicKey(public_key)),
+        recipient=recipient,
+        signer=identity.signer,
+        origin=identity.device,
+        epoch=position.epoch,
+        sequence=position.sequence + 1,
+        previous_id=position.last_id,
+        kind=KIND_DEVICE_KEY,
+    )
+    transaction.add_envelope(envelope, own=True, carrier=None, now=now, copies=copies)
+    accepted = Accepted(0, envelope.epoch, envelope.sequence, envelope.sequence, repeated=False)
+    transaction.remember_submission(key, accepted, now)
+    return [Notice("list_key_announced", {"epoch": envelope.epoch, "sequence": envelope.sequence})]
 
 
 def state_heads(transaction: StoreTransaction, identity: DeviceIdentity, now: int) -> list[Head]:

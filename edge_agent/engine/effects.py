@@ -20,10 +20,13 @@ class Send:
 
 @dataclass(frozen=True)
 class Follow:
-    """Ask the link for the receipts of these origins from now on; replaces what was asked before."""
+    """Ask the link for the receipts of `origins`, and the counted lists of `listed`, from now on; replaces what was
+    asked before. Its own list a device is given unasked.
+    """
 
     link_key: str
     origins: frozenset[bytes]
+    listed: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from edge_agent.engine import chain
+from edge_agent.engine import chain, lists
 from edge_agent.engine.arrival import Arrivals, Source
 from edge_agent.engine.contact import note_contact
 from edge_agent.engine.effects import Declined, Effect, Level, Notice, Wake
@@ -18,6 +18,7 @@ from edge_agent.engine.events import (
     Event,
     LinkDown,
     LinkUp,
+    RecipientKeyMade,
     Said,
     Settled,
     Started,
@@ -90,6 +91,11 @@ class Engine:
                 source = Source(self._identity.device, takes_over=False)
                 arrived = self._arrivals.take((Frame(FrameType.STATEMENT, data),), source, transaction, now)
                 effects = arrived.effects + self._pass_on(arrived.news, None, transaction, now)
+            case RecipientKeyMade(public_key):
+                effects = chain.announce_key(
+                    public_key, transaction, self._identity, self._beliefs, now, copies=self._settings.copies
+                )
+                return [*effects, Wake(now)]
             case TimePassed():
                 effects = self._proceed(transaction, now)
         return [*effects, *self._watch_silence(transaction, now), Wake(self._next_wake(transaction, now))]
@@ -120,6 +126,7 @@ class Engine:
     def _link_up(self, link: Link, transaction: StoreTransaction, now: int) -> list[Effect]:
         session = OutboundSession(link, POLICIES[link.shape], self._company, self._randomness, self._tokens)
         self._sessions[link.key] = session
+        lists.drop_past(transaction)
         transaction.end_rests(now, longest=self._settings.custody_wait)
         renewed = transaction.renew_copies(self._settings.copies, now, after=self._settings.respray_wait)
         fields = {"envelopes": renewed, "reason": "no receipt has come for long"}
@@ -172,7 +179,7 @@ class Engine:
     ) -> list[Effect]:
         for session in self._sessions.values():
             if session is not source:
-                session.told(news)
+                session.told(news, transaction)
         return self._proceed(transaction, now)
 
     def _proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]:

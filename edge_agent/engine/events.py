@@ -95,8 +95,26 @@ class StatementLearnt:
 
 
 @dataclass(frozen=True)
+class RecipientKeyMade:
+    """This device has a recipient key (1,216 bytes), to which lists for it shall be sealed."""
+
+    public_key: bytes
+
+
+@dataclass(frozen=True)
 class TimePassed:
     """The time asked for by a `Wake` has come, or something may have become due."""
 
 
-Event = Started | Submitted | LinkUp | LinkDown | BundleArrived | Settled | Said | StatementLearnt | TimePassed
+Event = (
+    Started
+    | Submitted
+    | LinkUp
+    | LinkDown
+    | BundleArrived
+    | Settled
+    | Said
+    | StatementLearnt
+    | RecipientKeyMade
+    | TimePassed
+)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge_agent.engine.store import StoreTransaction
 from sync_protocol import statement
+from sync_protocol.counted_list import read_sealed_list
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.identity import DeviceCertificate, Role, Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import Recipient, Signer
@@ -70,6 +71,8 @@ class Beliefs:
             read_recipient_key(source)
         elif source.kind == statement.MEDIUM_CERTIFICATE:
             read_medium_certificate(source)
+        elif source.kind == statement.COUNTED_LIST:
+            read_sealed_list(source)
 
 
 def origin_certificate(transaction: StoreTransaction, origin: bytes) -> DeviceCertificate:

@@ -21,8 +21,8 @@ class Outlet(Protocol):
         """Carry a bundle; `LinkHost.settled` tells what became of it."""
         ...
 
-    def follow(self, origins: frozenset[bytes]) -> None:
-        """Ask for the receipts of these origins instead of those asked for before."""
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
+        """Ask for the receipts of `origins` and the counted lists of `listed` instead of those asked for before."""
         ...
 
     def say(self, message: Exchanged) -> None:

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
 
+from edge_agent.engine import lists
 from edge_agent.engine.chain import receipt_serial, state_heads
 from edge_agent.engine.effects import Effect, Follow, Level, Notice, Send
 from edge_agent.engine.exchange import Company, Exchange
@@ -44,9 +45,7 @@ from sync_protocol import statement
 from sync_protocol.bundle import BUNDLE_OVERHEAD_BYTES, Frame, FrameType, frame_bytes, write_bundle
 from sync_protocol.identity import Role
 from sync_protocol.limits import DELEGATED_SERIAL_MAX
-from sync_protocol.mesh import (
-    Exchanged,
-)
+from sync_protocol.mesh import Exchanged, Inventory
 from sync_protocol.statement import parse_statement
 from sync_protocol.way import NO_WAY, write_way
 
@@ -71,7 +70,7 @@ class Session(Protocol):
 
     def said(self, message: Exchanged, transaction: StoreTransaction, now: int) -> list[Effect]: ...
 
-    def told(self, news: Sequence[Frame]) -> None: ...
+    def told(self, news: Sequence[Frame], transaction: StoreTransaction) -> None: ...
 
     def proceed(self, transaction: StoreTransaction, now: int) -> list[Effect]: ...
 
@@ -108,7 +107,7 @@ class OutboundSession:
         spoken_for = BUNDLE_OVERHEAD_BYTES + (_CERTIFICATE_BYTES_MAX if policy.leaves_statements else 0)
         self._beside_bytes_max = min(_BYTES_BESIDE_ENVELOPES_MAX, link.bundle_bytes_max) - spoken_for
         self._in_flight: dict[int, _InFlight] = {}
-        self._followed: frozenset[bytes] = frozenset()
+        self._following: Follow | None = None
         self._own_heads: deque[list[Frame]] = deque()
         self._news = PendingNews()
         self._stated: frozenset[tuple[int, int]] = frozenset()
@@ -132,13 +131,14 @@ class OutboundSession:
             if again:
                 effects.append(Notice("resending", {"envelopes": again, "reason": "the far end has forgotten us"}))
         if self._exchange is not None:
+            transaction.note_neighbour(self._link.far_end)
             # Until the far end has said what it lacks, it is taken to know our heads.
             self._stated, self._stated_at = _positions(transaction), now
             self._stated_serial = receipt_serial(transaction, self._identity)
             return [*effects, self._exchange.begin(transaction)]
         if self._policy.leaves_statements:
             for kind in STATEMENT_KINDS:
-                self._news.add(Frame(FrameType.STATEMENT, data) for data in transaction.statements(kind))
+                self._news.add(lists.left_on_media(kind, self._identity.device, transaction))
         return effects + self.proceed(transaction, now)
 
     def said(self, message: Exchanged, transaction: StoreTransaction, now: int) -> list[Effect]:
@@ -147,6 +147,9 @@ class OutboundSession:
         wait = self._pacing.taken_wait(1, keeping=True)
         heard = self._exchange.heard(message, transaction, now, custody_wait=wait)
         self._news.add(heard.lacking)
+        if isinstance(message, Inventory):
+            # With it, or before, comes what certifies them; what the far end cannot verify would count as given.
+            self._news.add(lists.frames_for(self._link.far_end, self._identity.device, transaction))
         if heard.lacks_own_heads:
             self._stated = frozenset()
         return heard.effects + self.proceed(transaction, now)
@@ -172,6 +175,7 @@ class OutboundSession:
         kept = taken and self._policy.taking_is_keeping
         transaction.note_answered(self._link.far_end, numbers, now=now, next_at=now + wait, kept=kept)
         if self._exchange is not None and taken:
+            lists.note_given(self._link.far_end, flight.others, transaction)
             self._exchange.taken(numbers, without_room, transaction, now)
         elif self._exchange is not None:
             self._exchange.refused(numbers)
@@ -181,10 +185,15 @@ class OutboundSession:
         notice = Notice("sent", fields, quiet) if taken else Notice("send_refused", fields, Level.WARNING)
         return [notice, *(self.proceed(transaction, now) if taken else [])]
 
-    def told(self, news: Sequence[Frame]) -> None:
+    def told(self, news: Sequence[Frame], transaction: StoreTransaction) -> None:
         """Hear of statements and heads that were new to the device and came over another link."""
-        if self._policy.leaves_statements:
-            self._news.add(news)
+        if self._exchange is not None:
+            self._news.add(frame for frame in news if not lists.is_list(frame))
+            if any(map(lists.is_list, news)):
+                self._news.add(lists.frames_for(self._link.far_end, self._identity.device, transaction))
+        elif self._policy.leaves_statements:
+            own_list = transaction.statement(statement.COUNTED_LIST, self._identity.device)
+            self._news.add(frame for frame in news if frame.payload != own_list)
         elif self._registers_media:
             self._news.add(frame for frame in news if frame.type is FrameType.STATEMENT and _is_delegated(frame))
 
@@ -336,10 +345,11 @@ class OutboundSession:
             return []
         # Who states a head that no receipt answers asks through us, also when nothing of it is carried here any more.
         origins = transaction.foreign_origins() | transaction.asking_origins() | {self._identity.device}
-        if origins == self._followed:
+        following = Follow(self._link.key, origins, transaction.ways_back())
+        if following == self._following:
             return []
-        self._followed = origins
-        return [Follow(self._link.key, origins)]
+        self._following = following
+        return [following]
 
     def _batches(self, frames: Iterable[Frame]) -> list[list[Frame]]:
         """Divide own heads into batches that a bundle of this link has room for."""

@@ -22,9 +22,10 @@ class EngineSettings:
     it doubles up to `receipt_wait`. `custody_wait` is how long an
     envelope rests when the far end keeps what it takes (a peer's store, a medium), before the same one gets it
     again; it doubles up to `custody_wait_max`. As long rests what is carried for another and listed by a receipt,
-    unless the next receipt comes before. `decline_wait` is how long an envelope rests that a neighbour had no room for,
-    `later_wait` one that another is about to bring it. `copies` is how many more devices an own envelope may be passed
-    to where nobody has a way to the center; after `respray_wait` without a receipt it may be passed to as many anew.
+    unless the next receipt comes before. `lists_bytes_max` bounds the counted lists that are kept for others.
+    `decline_wait` is how long an envelope rests that a neighbour had no room for, `later_wait` one that another is
+    about to bring it. `copies` is how many more devices an own envelope may be passed to where nobody has a way to the
+    center; after `respray_wait` without a receipt it may be passed to as many anew.
     """
 
     receipt_wait: int = 10 * MINUTE
@@ -40,6 +41,7 @@ class EngineSettings:
     receipt_silence_alarm: int = 3 * DAY
     receipt_silence_check_interval: int = HOUR
     foreign_bytes_max: int = 256 * 1024 * 1024
+    lists_bytes_max: int = 8 * 1024 * 1024
     decline_wait: int = HOUR
     later_wait: int = 3 * MINUTE
     copies: int = 8

@@ -227,7 +227,38 @@ class StoreTransaction(Protocol):
         ...
 
     def known(self) -> Sequence[Item]:
-        """Return what statements and heads of others are kept, as neighbours compare it."""
+        """Return what statements, without counted lists, and heads of others are kept, as neighbours compare it."""
+        ...
+
+    # Counted lists, which are statements (`engine.lists`).
+    def note_neighbour(self, device: bytes) -> None:
+        """Record that a device was there itself."""
+        ...
+
+    def has_way_back(self, origin: bytes) -> bool:
+        """Say whether an origin was ever there itself, or an envelope of it was taken over from somebody."""
+        ...
+
+    def ways_back(self) -> frozenset[bytes]:
+        """Return the origins of which `has_way_back` says so."""
+        ...
+
+    def lists_for(self, neighbour: bytes, device: bytes) -> Sequence[bytes]:
+        """Return the lists kept for others than `device` that are for the neighbour, or for an origin whose envelopes
+        it has brought, without those that it was given.
+        """
+        ...
+
+    def note_list_given(self, neighbour: bytes, subject: bytes, serial: int) -> None:
+        """Record that a neighbour has taken a list."""
+        ...
+
+    def drop_lists_until(self, signed_time: int) -> int:
+        """Drop the lists that are to be kept until then, or less long; return how many."""
+        ...
+
+    def drop_lists_beyond(self, device: bytes, *, bytes_max: int) -> int:
+        """Drop lists for others than `device`, the oldest serials first, until the rest fits; return how many."""
         ...
 
     def answer_heads(self, origin: bytes, epoch: int, sequence: int) -> None:

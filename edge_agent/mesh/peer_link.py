@@ -351,7 +351,7 @@ class _Outlet:
     def send(self, token: int, data: bytes) -> None:
         self._link.carry(self._key, token, data)
 
-    def follow(self, origins: frozenset[bytes]) -> None:
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
         """A neighbour gives what it has, unasked."""
 
     def say(self, message: Exchanged) -> None:

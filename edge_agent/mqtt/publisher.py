@@ -200,6 +200,7 @@ class MqttPublisher:
         async with client:
             await _subscribe(client, topics.STATEMENTS)
             await _subscribe(client, topics.FORMS_PREFIX + "#")
+            await _subscribe(client, topics.lists_topic(self._device))
             self.state.connected, self.state.connected_since = True, self._clock()
             self.state.last_problem = self.state.problem_since = None
             self._on_change()
@@ -269,14 +270,15 @@ class _MqttOutlet:
         self._host = host
         self._group = group
         self._ended = False
-        self._followed: frozenset[bytes] = frozenset()
+        self._followed: frozenset[str] = frozenset()
 
     def send(self, token: int, data: bytes) -> None:
         self._spawn(self._publish(token, data))
 
-    def follow(self, origins: frozenset[bytes]) -> None:
-        added, dropped = origins - self._followed, self._followed - origins
-        self._followed = origins
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
+        followed = frozenset((*map(topics.receipts_topic, origins), *map(topics.lists_topic, listed)))
+        added, dropped = followed - self._followed, self._followed - followed
+        self._followed = followed
         self._spawn(self._subscribe(added, dropped))
 
     def say(self, message: Exchanged) -> None:
@@ -299,11 +301,11 @@ class _MqttOutlet:
         taken = await self._client.hand_over(self._topic, data, ANSWER_TIMEOUT_SECONDS)
         self._host.settled(self.link_key, token, taken=taken)
 
-    async def _subscribe(self, added: frozenset[bytes], dropped: frozenset[bytes]) -> None:
-        for origin in sorted(dropped):
-            await self._client.unsubscribe(topics.receipts_topic(origin))
-        for origin in sorted(added):
-            await _subscribe(self._client, topics.receipts_topic(origin))
+    async def _subscribe(self, added: frozenset[str], dropped: frozenset[str]) -> None:
+        for topic in sorted(dropped):
+            await self._client.unsubscribe(topic)
+        for topic in sorted(added):
+            await _subscribe(self._client, topic)
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -139,6 +139,26 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     END;
     DROP INDEX envelope_foreign;
     """,
+    """
+    -- Through whom an origin can be reached, who has brought envelopes of it or is that origin: the way that lists of
+    -- who is counted go back.
+    CREATE TABLE way_back (
+        origin BLOB NOT NULL,
+        through BLOB NOT NULL,
+        PRIMARY KEY (origin, through)
+    ) STRICT, WITHOUT ROWID;
+    INSERT OR IGNORE INTO way_back SELECT origin, carrier FROM envelope WHERE own = 0 AND carrier IS NOT NULL;
+    CREATE TRIGGER envelope_brought AFTER INSERT ON envelope WHEN new.own = 0 AND new.carrier IS NOT NULL BEGIN
+        INSERT INTO way_back VALUES (new.origin, new.carrier) ON CONFLICT DO NOTHING;
+    END;
+    -- The newest list for a subject that a neighbour has taken.
+    CREATE TABLE list_given (
+        subject BLOB NOT NULL,
+        neighbour BLOB NOT NULL,
+        serial INTEGER NOT NULL,
+        PRIMARY KEY (subject, neighbour)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 

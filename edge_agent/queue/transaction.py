@@ -18,12 +18,13 @@ from edge_agent.engine.store import (
     StoreFault,
 )
 from sync_protocol.bundle import frame_bytes
+from sync_protocol.counted_list import read_sealed_list
 from sync_protocol.envelope import NO_ID, Envelope
 from sync_protocol.head import Head
 from sync_protocol.identity import CENTER
 from sync_protocol.mesh import HEAD_KIND, Item
 from sync_protocol.receipt import SpanStatus
-from sync_protocol.statement import Statement
+from sync_protocol.statement import COUNTED_LIST, Statement, parse_statement
 from sync_protocol.way import NO_WAY, Leg, Way
 
 # A record from the future means that the clock has gone back since it was made: then the record does not count.
@@ -294,11 +295,55 @@ class QueueTransaction:
 
     def known(self) -> Sequence[Item]:
         rows = self._connection.execute(
-            "SELECT subject, kind, 0, serial, 0 FROM statement "
+            "SELECT subject, kind, 0, serial, 0 FROM statement WHERE kind <> ? "
             "UNION ALL SELECT origin, ?, epoch, sequence, receipt_serial FROM head",
-            (HEAD_KIND,),
+            (COUNTED_LIST, HEAD_KIND),
         )
         return [Item(bytes(subject), kind, epoch, (first, second)) for subject, kind, epoch, first, second in rows]
+
+    # Counted lists.
+
+    def note_neighbour(self, device: bytes) -> None:
+        self._connection.execute("INSERT INTO way_back VALUES (?, ?) ON CONFLICT DO NOTHING", (device, device))
+
+    def has_way_back(self, origin: bytes) -> bool:
+        row = self._connection.execute("SELECT 1 FROM way_back WHERE origin = ? LIMIT 1", (origin,)).fetchone()
+        return row is not None
+
+    def ways_back(self) -> frozenset[bytes]:
+        rows = self._connection.execute("SELECT DISTINCT origin FROM way_back")
+        return frozenset(bytes(origin) for (origin,) in rows)
+
+    def lists_for(self, neighbour: bytes, device: bytes) -> Sequence[bytes]:
+        rows = self._connection.execute(
+            "SELECT data FROM statement WHERE kind = :kind AND subject <> :device "
+            "AND (subject = :neighbour OR (subject, :neighbour) IN (SELECT origin, through FROM way_back)) "
+            "AND serial > coalesce((SELECT serial FROM list_given AS given "
+            "WHERE given.subject = statement.subject AND given.neighbour = :neighbour), 0) ORDER BY subject",
+            {"kind": COUNTED_LIST, "device": device, "neighbour": neighbour},
+        )
+        return [bytes(data) for (data,) in rows]
+
+    def note_list_given(self, neighbour: bytes, subject: bytes, serial: int) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO list_given VALUES (?, ?, ?)", (subject, neighbour, serial))
+
+    def drop_lists_until(self, signed_time: int) -> int:
+        kept = map(parse_statement, self.statements(COUNTED_LIST))
+        return self._drop_lists([one.subject for one in kept if read_sealed_list(one).keep_until <= signed_time])
+
+    def drop_lists_beyond(self, device: bytes, *, bytes_max: int) -> int:
+        rows = self._connection.execute(
+            "SELECT subject, sum(length(data)) OVER (ORDER BY serial DESC, subject) AS together FROM statement "
+            "WHERE kind = ? AND subject <> ?",
+            (COUNTED_LIST, device),
+        )
+        return self._drop_lists([subject for subject, together in rows if together > bytes_max])
+
+    def _drop_lists(self, subjects: Sequence[bytes]) -> int:
+        for subject in subjects:
+            self._connection.execute("DELETE FROM statement WHERE kind = ? AND subject = ?", (COUNTED_LIST, subject))
+            self._connection.execute("DELETE FROM list_given WHERE subject = ?", (subject,))
+        return len(subjects)
 
     def answer_heads(self, origin: bytes, epoch: int, sequence: int) -> None:
         self._connection.execute(

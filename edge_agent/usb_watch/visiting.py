@@ -66,7 +66,7 @@ class VisitOutlet:
     def send(self, token: int, data: bytes) -> None:
         self.waiting.append(Bundle(token, data))
 
-    def follow(self, origins: frozenset[bytes]) -> None:
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
         """A medium has the receipts that it has."""
 
     def say(self, message: Exchanged) -> None:

@@ -151,6 +151,7 @@ def test_answers_are_replaced_with_rows_findings_and_content(storage: Storage) -
     found = [Finding(("rooms",), 1, Rule.NOT_A_NUMBER, "three")]
     first = answered(chain, ("Аксу", None, *ANSWERS[2:]), ages=[1, 2], findings=found)
     plain = known_by_name(chain)
+    assert isinstance(plain.content, QuestionnaireContent)
     storage.commit(Batch([first, plain]), decode_whole, 1)
     stored = storage.questionnaires("household", (b"", b""), 10)
     assert {one.id for one in stored} == {first.link.id, plain.link.id}

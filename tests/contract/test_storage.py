@@ -527,8 +527,8 @@ def test_media_survive_a_neighbour_that_the_database_refuses(storage: Storage) -
     assert [one.number for one in storage.media()] == ["0001"]
 
 
-_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms", 7: "0007_coverage"}
-_COVERAGE_TABLES = ("state", "visit", "person", "decision")
+_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms", 6: "0006_lists", 7: "0007_coverage"}
+_COVERAGE_TABLES = ("state", "visit", "person", "decision", "assignment")
 
 
 def take_back(storage: Storage, url: str, schema: int) -> None:
@@ -539,6 +539,8 @@ def take_back(storage: Storage, url: str, schema: int) -> None:
         statements.execute("DROP INDEX questionnaire_batch")
         for column in ("title", "xform", "added_at", "statement"):
             statements.execute(f"ALTER TABLE form DROP COLUMN {column}")
+        statements.execute("DROP TABLE device_key")
+        statements.execute("DROP TABLE counted_list")
         statements.execute("DROP TABLE census_table")
         statements.execute("DROP TABLE finding")
         statements.execute("DROP INDEX questionnaire_form")

@@ -26,7 +26,15 @@ from central_broker.tls_authority import (
     to_pem,
 )
 from sync_protocol.limits import BUNDLE_BYTES_MAX
-from sync_protocol.topics import FORMS_PREFIX, STATEMENTS, consumer_subscription, forms_topic, receipts_topic, up_topic
+from sync_protocol.topics import (
+    FORMS_PREFIX,
+    STATEMENTS,
+    consumer_subscription,
+    forms_topic,
+    lists_topic,
+    receipts_topic,
+    up_topic,
+)
 from tests.support.center_broker import TryingClient, strict_context
 from tests.support.mosquitto import Mosquitto, why_no_mosquitto
 from tests.support.processes import free_port
@@ -126,6 +134,9 @@ def test_a_questionnaire_goes_up_and_a_receipt_comes_down_under_strict_certifica
     assert device.subscribe(FORMS_PREFIX + "#") == "Granted QoS 1"
     assert publisher.publish(forms_topic(b"f" * 16), b"form", retain=True) == "Success"
     assert device.next_message() == (forms_topic(b"f" * 16), b"form")
+    assert device.subscribe(lists_topic(OTHER)) == "Granted QoS 1", "it may carry for the other"
+    assert publisher.publish(lists_topic(OTHER), b"sealed", retain=True) == "Success"
+    assert device.next_message() == (lists_topic(OTHER), b"sealed")
 
 
 def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(stage: Stage) -> None:
@@ -134,7 +145,7 @@ def test_a_device_may_not_write_to_anothers_topic_nor_say_what_the_center_says(s
     device, other = stage.device(ONE), stage.device(OTHER)
     other.subscribe("census/1/receipts/#")
     other.subscribe(STATEMENTS)
-    said = (receipts_topic(OTHER), STATEMENTS, forms_topic(b"f" * 16))
+    said = (receipts_topic(OTHER), STATEMENTS, forms_topic(b"f" * 16), lists_topic(OTHER))
     for topic in (up_topic(OTHER), *said, up_topic(ONE) + "/deeper", "anything"):
         assert device.publish(topic, b"false", retain=True) == "Not authorized"
     device.publish(up_topic(ONE), b"own")

@@ -95,7 +95,7 @@ class Outlet:
     def send(self, token: int, data: bytes) -> None:
         self.sent.append(data)
 
-    def follow(self, origins: frozenset[bytes]) -> None:
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
         """Nothing is followed here."""
 
     def say(self, message: Exchanged) -> None:

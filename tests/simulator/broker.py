@@ -166,7 +166,7 @@ class Connection:
         self._up_at = max(self._up_at, self._broker.clockwork.now + self._latency())
         self._broker.clockwork.at(self._up_at, self._device.name, "bundle up", lambda: self._arrive(token, data))
 
-    def follow(self, origins: frozenset[bytes]) -> None:
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
         for origin in sorted(self._followed - origins):
             self._topics.discard(topics.receipts_topic(origin))
         for origin in sorted(origins - self._followed):

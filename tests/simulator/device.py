@@ -79,7 +79,7 @@ class Outlet(Protocol):
 
     def send(self, token: int, data: bytes) -> None: ...
 
-    def follow(self, origins: frozenset[bytes]) -> None: ...
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None: ...
 
     def say(self, message: Exchanged) -> None: ...
 
@@ -336,10 +336,10 @@ class Device:
                 outlet = process.outlets.get(link_key)
                 if outlet is not None:
                     outlet.send(token, data)
-            case Follow(link_key, origins):
+            case Follow(link_key, origins, listed):
                 outlet = process.outlets.get(link_key)
                 if outlet is not None:
-                    outlet.follow(origins)
+                    outlet.follow(origins, listed)
             case Say(link_key, message):
                 outlet = process.outlets.get(link_key)
                 if outlet is not None:

@@ -59,8 +59,8 @@ class _Metered:
         self._passed.bytes += len(data)
         self._outlet.send(token, data)
 
-    def follow(self, origins: frozenset[bytes]) -> None:
-        self._outlet.follow(origins)
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
+        self._outlet.follow(origins, listed)
 
     def say(self, message: Exchanged) -> None:
         self._passed.bytes += len(write_message(message))

@@ -123,7 +123,7 @@ class _End:
         if self._meeting.is_up:
             self.device.settled(self.key, token, taken=True, declined=declined)
 
-    def follow(self, origins: frozenset[bytes]) -> None:
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
         """Neighbours pass on what they have."""
 
     def close(self) -> None:

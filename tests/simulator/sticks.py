@@ -278,7 +278,7 @@ class Visit:
     def send(self, token: int, data: bytes) -> None:
         self._sends.append(Bundle(token, data))
 
-    def follow(self, origins: frozenset[bytes]) -> None:
+    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
         """A stick has what it has."""
 
     def say(self, message: Exchanged) -> None:

@@ -52,4 +52,4 @@ def answered(
 def known_by_name(chain: LinkChain) -> AcceptedEnvelope:
     """An accepted questionnaire of a form of which the center has no more than its name."""
     envelope = chain.accepted()
-    return replace(envelope, content=replace(envelope.content, form="household"))
+    return replace(envelope, content=replace(envelope.content, form="household"))  # type: ignore[arg-type]  # of a whole questionnaire

@@ -21,7 +21,7 @@ from central_broker.storage.contract import (
 )
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.content import Questionnaire, cut, encode_content
-from sync_protocol.envelope import NO_ID, Envelope, seal_envelope
+from sync_protocol.envelope import KIND_QUESTIONNAIRE_PART, NO_ID, Envelope, seal_envelope
 from sync_protocol.head import Head, sign_head
 from sync_protocol.identity import (
     Role,
@@ -155,7 +155,9 @@ class SealingDevice:
             for metadata, part in cut(self.questionnaire(body, **changes))
         ]
 
-    def seal_content(self, content: bytes, recipient: RecipientPrivateKey | None = None) -> Envelope:
+    def seal_content(
+        self, content: bytes, recipient: RecipientPrivateKey | None = None, *, kind: int = KIND_QUESTIONNAIRE_PART
+    ) -> Envelope:
         """Seal any plaintext as the next envelope of the chain."""
         envelope = seal_envelope(
             content,
@@ -165,6 +167,7 @@ class SealingDevice:
             epoch=self.epoch,
             sequence=len(self.sealed) + 1,
             previous_id=self.sealed[-1].id if self.sealed else NO_ID,
+            kind=kind,
         )
         self.sealed.append(envelope)
         return envelope

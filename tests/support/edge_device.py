@@ -30,10 +30,16 @@ class EdgeDevice:
     """One device in `folder`; a context manager that ends its daemon and removes its sockets."""
 
     def __init__(
-        self, folder: Path, authority: TestAuthority, port: int, *, lines: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        authority: TestAuthority,
+        port: int,
+        *,
+        lines: Mapping[str, str] | None = None,
+        counted_lists: bool = False,
     ) -> None:
         """`lines` are further lines of the configuration, by section; the VPN is the loopback interface. Without lines
-        for it there is no mesh.
+        for it there is no mesh. With `counted_lists` the first envelope is the device's key: tests count envelopes.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -48,14 +54,14 @@ class EdgeDevice:
         self._authority = authority
         self._process: RunningProcess | None = None
         self.notices: socket.socket | None = None
-        self.write_configuration(port, lines or {})
+        self.write_configuration(port, lines or {}, counted_lists=counted_lists)
 
-    def write_configuration(self, port: int, lines: Mapping[str, str]) -> None:
+    def write_configuration(self, port: int, lines: Mapping[str, str], *, counted_lists: bool = False) -> None:
         group = grp.getgrgid(os.getgid()).gr_name
         sections = {
             "device": f'provisioning_directory = "{self.provisioning_directory}"\n'
             f'state_directory = "{self.state_directory}"\nruntime_directory = "{self.runtime_directory}"\n'
-            f'operator_group = "{group}"',
+            f'operator_group = "{group}"\ncounted_lists = {str(counted_lists).lower()}',
             "broker": f'address = "127.0.0.1"\nport = {port}\nbackoff_seconds_min = 1\nbackoff_seconds_max = 1',
             "vpn": 'interfaces = ["lo"]',
             "intake": f'drop_directory = "{self.drop_directory}"\nsubmit_socket_group = "{group}"',

@@ -93,6 +93,7 @@ class MeshDevice(Device):
                 "state_directory": str(folder / "state"),
                 "runtime_directory": str(self.runtime),
                 "operator_group": "root",
+                "counted_lists": False,  # what is counted here is questionnaires
             },
             "broker": {
                 "address": _BROKER,

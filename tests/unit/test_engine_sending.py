@@ -382,7 +382,7 @@ def test_a_verified_envelope_of_another_is_carried_and_dropped_on_its_receipt(de
     device.link_up()
     effects = device.receive(other.certificate, own_envelope(other))
     assert [envelope.origin for envelope in envelopes_in(sends(effects))] == [other.id]
-    assert Follow(device.link, frozenset({device.id, other.id})) in effects
+    assert Follow(device.link, frozenset({device.id, other.id}), listed=frozenset({other.id})) in effects
     device.receive(receipt(other, committed(1, 1, 1, other.envelope_ids()[0]), watermark=NOW))
     assert device.rows("number", "own = 0") == []
     assert [effect.origins for effect in device.effects if isinstance(effect, Follow)][-1] == frozenset({device.id})

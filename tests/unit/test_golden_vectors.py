@@ -14,7 +14,9 @@ import pytest
 from sync_protocol import dictionary
 from sync_protocol.bundle import read_bundle
 from sync_protocol.content import decode_content
-from sync_protocol.envelope import Envelope, parse_envelope
+from sync_protocol.counted_list import encode_counted_list, open_counted_list, read_sealed_list
+from sync_protocol.device_key import decode_device_key
+from sync_protocol.envelope import KIND_DEVICE_KEY, Envelope, parse_envelope
 from sync_protocol.errors import ProtocolError
 from sync_protocol.head import parse_head
 from sync_protocol.identity import Trust, read_device_certificate, read_recipient_key
@@ -180,6 +182,22 @@ def _read_medium_identity(data: bytes) -> Values:
     }
 
 
+def _read_device_key(data: bytes) -> Values:
+    envelope = parse_envelope(data)
+    envelope.verify(TABLET)
+    key = decode_device_key(envelope.open(CENTER))
+    assert envelope.kind == KIND_DEVICE_KEY
+    told = {"public_key": key.public_bytes.hex(), "recipient": key.name.hex()}
+    return {"id": envelope.id.hex(), "origin": envelope.origin.hex(), **told}
+
+
+def _read_counted_list(data: bytes) -> Values:
+    source, fields = _checked(data)
+    keep_until = read_sealed_list(source).keep_until
+    opened = json.loads(encode_counted_list(open_counted_list(source, CENTER)))
+    return fields | {"keep_until": keep_until, "list": opened}
+
+
 def _read_bundle(data: bytes) -> Values:
     contents = read_bundle(data)
     assert contents.intact
@@ -250,6 +268,8 @@ READERS: dict[str, Callable[[bytes], Values]] = {
     "recipient_key": _read_recipient_key,
     "medium_certificate": _read_medium_certificate,
     "medium_identity": _read_medium_identity,
+    "device_key": _read_device_key,
+    "counted_list": _read_counted_list,
     "bundle": _read_bundle,
     "mesh_messages": _read_mesh_messages,
     "enrolment_request": _read_request,

@@ -191,6 +191,25 @@ def test_envelopes_of_the_index_make_a_chain_and_their_parts_a_questionnaire() -
     assert {one["coding"] for one in chain} == {0, 1, 2}
 
 
+def _opened(sealed: bytes, info: bytes) -> bytes:
+    key, nonce = _key_schedule(2, _XWing(SEED).decapsulate(sealed[:1120]), info)
+    return AESGCM(key).decrypt(nonce, sealed[1120:], b"")
+
+
+@pytest.mark.parametrize("vector", _valid("device_key"))
+def test_device_key_envelope_opens_to_a_recipient_key(vector: Values) -> None:
+    data, expected = _data(vector), vector["expect"]
+    assert data[4:8] == b"\1\1\2\0"
+    assert data[24:40].hex() == expected["origin"]
+    assert sha256(_domain("envelope") + data[:-64]).hexdigest() == expected["id"]
+    _verify("tablet", data, "envelope")
+    content = _opened(data[96:-64], _domain("envelope") + data[:96])
+    assert len(content) == 2048
+    assert (content[:4], content[1220:]) == (b"\1\0\0\0", bytes(828))
+    assert content[4:1220].hex() == expected["public_key"]
+    assert sha256(_domain("recipient") + content[4:1220]).hexdigest()[:32] == expected["recipient"]
+
+
 # --- SPEC section 3 ---
 
 
@@ -210,7 +229,7 @@ def test_head_fields_and_signature(vector: Values) -> None:
 
 # --- SPEC section 4 ---
 
-_SIGNER_OF_KIND = {1: "receipts", 2: "issuer", 3: "root", 4: "issuer", 17: "issuer", 40: "content"}
+_SIGNER_OF_KIND = {1: "receipts", 2: "issuer", 3: "root", 4: "issuer", 17: "issuer", 33: "content", 40: "content"}
 
 
 def _statement_body(vector: Values) -> bytes:
@@ -236,6 +255,23 @@ def _statement_body(vector: Values) -> bytes:
 @pytest.mark.parametrize("vector", _valid("statement"))
 def test_statement_of_reserved_kind(vector: Values) -> None:
     assert _statement_body(vector) == b"of a later version"
+
+
+@pytest.mark.parametrize("vector", _valid("counted_list"))
+def test_counted_list_opens_to_json(vector: Values) -> None:
+    body, expected = _statement_body(vector), vector["expect"]
+    assert expected["subject"] == SIGNERS["tablet"]["name"].hex()
+    assert _number(body[:8]) == expected["keep_until"]
+    assert body[8:24].hex() == INDEX["recipient"]["name"]
+    info = _domain("list") + bytes.fromhex(expected["subject"]) + expected["serial"].to_bytes(8, "big") + body[:24]
+    plaintext = _opened(body[24:], info)
+    assert (len(plaintext) % 4096, plaintext[:4]) == (0, b"\1\0\0\0")
+    coded_to = 12 + _number(plaintext[4:8])
+    assert len(plaintext) - coded_to < 4096
+    assert not any(plaintext[coded_to:])
+    written = zlib.decompressobj(-15).decompress(plaintext[12:coded_to])
+    assert len(written) == _number(plaintext[8:12])
+    assert json.loads(written) == expected["list"]
 
 
 @pytest.mark.parametrize("vector", _valid("key_certificate"))

@@ -2,7 +2,8 @@
 
 Sealing is random, so every run makes other envelopes; the files are frozen so that a change of the code
 cannot change what it is checked against. `python -m tests.vectors.generate signed` writes only keys, certificates,
-media and mesh messages, which come out the same in every run, and leaves all other files as they are.
+media and mesh messages, which come out the same in every run, and leaves all other files as they are; with `lists`,
+only device keys and counted lists are made anew.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from sync_protocol.medium import certify_medium, write_medium_identity
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from sync_protocol.records import Provisioning, encode_record, sign_request
 from sync_protocol.statement import Statement, Usage, sign_statement
+from tests.vectors.lists import ListKeys, write_lists
 from tests.vectors.mesh import write_mesh
 
 HERE = Path(__file__).parent
@@ -801,8 +803,13 @@ def write_records(writer: Writer, statements: list[Statement]) -> None:
 
 
 def main() -> None:
-    anew = sys.argv[1:] != ["signed"]
+    anew = sys.argv[1:] not in (["signed"], ["lists"])
     writer = Writer(anew=anew)
+    if sys.argv[1:] != ["signed"]:
+        write_lists(writer, ListKeys(TABLET, CONTENT, CENTER))
+    if sys.argv[1:] == ["lists"]:
+        writer.close()
+        return
     if anew:
         chain = write_envelopes(writer)
         refuse_envelopes(writer, chain)
