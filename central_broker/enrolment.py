@@ -125,8 +125,8 @@ def enrol(
     certificate = _device_certificate(checked, known, issuers.signer, now, renew=renew)
     storage.store_devices([CertifiedDevice(read_device_certificate(certificate), certificate.data)], now)
     chain = _tls_chain(checked, files, issuers.tls, now, renew=renew)
-    online = [one.certificate for one in storage.devices() if one.role is Role.ONLINE]
-    provisioning = make_provisioning(files, files.authority(), certificate, chain, online)
+    web_site = [one.certificate for one in storage.devices() if one.role is Role.ONLINE]
+    provisioning = make_provisioning(files, files.authority(), certificate, chain, web_site)
     files.save_provisioning(checked.device, provisioning)
     return Enrolled(checked.device, provisioning, known is not None, old)
 

@@ -1,6 +1,7 @@
 """What operators ask the running daemon, and its answers.
 
 Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`); `media`;
+`notice` (`text`);
 `media-visit` (`folder`, `leaves`); `medium-certify` (`number`, `holder`, `expires_at`); `medium-record` (`identity`).
 """
 
@@ -25,8 +26,9 @@ MEDIA = "media"
 MEDIA_VISIT = "media-visit"
 MEDIUM_CERTIFY = "medium-certify"
 MEDIUM_RECORD = "medium-record"
+NOTICE = "notice"
 
-_REQUESTS: Final = (STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT, MEDIUM_CERTIFY, MEDIUM_RECORD)
+_REQUESTS: Final = (STATUS, QUEUE_LIST, QUEUE_SHOW, NOTICE, MEDIA, MEDIA_VISIT, MEDIUM_CERTIFY, MEDIUM_RECORD)
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
 """SQLite's integers end here."""
@@ -76,12 +78,22 @@ def connection_query(connection: sqlite3.Connection) -> Query:
 class ControlHandler:
     """Answers the control socket's requests from the daemon's own connection."""
 
-    def __init__(self, read: Reader, query: Query, status: Callable[[], Report], media: MediaDesk) -> None:
-        """`status` looks at what the event loop knows; the report that it returns looks at the queue."""
+    def __init__(
+        self,
+        read: Reader,
+        query: Query,
+        status: Callable[[], Report],
+        media: MediaDesk,
+        check_notice: Callable[[str], dict[str, Any]],
+    ) -> None:
+        """`status` looks at what the event loop knows; the report that it returns looks at the queue, as `check_notice`
+        does.
+        """
         self._read = read
         self._query = query
         self._status = status
         self._media = media
+        self._check_notice = check_notice
 
     async def __call__(self, request: Request, _body: bytes) -> Answer:
         match request.get("request"):
@@ -146,6 +158,9 @@ class ControlHandler:
                 if sequence is None:
                     raise LocalProtocolError("a request for one envelope names its sequence")
                 return lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
+            case "notice":
+                text = member(request, "text", str, "")
+                return lambda: {"ok": True, **self._check_notice(text)}
             case other:
                 known = ", ".join(_REQUESTS)
                 raise LocalProtocolError(f"{other!r} is none of {known}")

@@ -33,14 +33,15 @@ def status_document(
     media: Sequence[Mapping[str, Any]] = (),
     mesh: Mapping[str, Any] | None = None,
     openrosa: Mapping[str, Any] | None = None,
+    online: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return everything that `status` tells; times in microseconds.
 
     `receipt_silence_seconds` is how long envelopes have waited without any receipt; `alarms` are sentences for people;
     `media` are the visits to media that are in place (`usb_watch.media_document`), `mesh` is how it stands with
     neighbours (`mesh_document`), None where no daemon runs; `openrosa` is where form programs find the endpoint, or why
-    not, None where it is off. `handovers` are the carriers that took own envelopes over
-    which have no receipt yet, `custody` the origins whose envelopes this device has.
+    not, None where it is off; `online` the same for the census web site. `handovers` are the carriers that took own
+    envelopes over which have no receipt yet, `custody` the origins whose envelopes this device has.
     """
     envelopes = inspection.count_states(query)
     remembered = inspection.remembered(query)
@@ -55,6 +56,7 @@ def status_document(
         "media": list(media),
         "mesh": None if mesh is None else _with_names(query, mesh),
         "openrosa": None if openrosa is None else dict(openrosa),
+        "online": None if online is None else dict(online),
         "handovers": inspection.handovers(query),
         "custody": inspection.custody(query),
         "chains": inspection.chains(query),

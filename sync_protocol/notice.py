@@ -62,8 +62,8 @@ def notice_number(form: str, instance_id: str) -> str:
 
 def read_number(text: str) -> str:
     """Return a number as it is written; raises ProtocolError: truncated, oversized, bad_field (mistyped)."""
-    digits = plain_text(text)
-    if not (digits.isascii() and digits.isdigit()):
+    digits = _plain(text)
+    if not is_number(digits):
         raise ProtocolError(Fault.BAD_FIELD, "a number has nothing but digits, in groups or not")
     if len(digits) != _DIGITS:
         fault = Fault.TRUNCATED if len(digits) < _DIGITS else Fault.OVERSIZED
@@ -114,7 +114,7 @@ def parse_notice(data: bytes) -> Notice:
 
 def read_token(text: str) -> Notice:
     """Read a token as somebody copied it; raises ProtocolError as `parse_notice` does, and oversized, bad_content."""
-    token = plain_text(text)
+    token = _plain(text)
     if len(token) > TOKEN_CHARACTERS_MAX:
         raise ProtocolError(Fault.OVERSIZED, f"a token has at most {TOKEN_CHARACTERS_MAX} characters")
     if not token.isascii():
@@ -130,7 +130,13 @@ def read_token(text: str) -> Notice:
     return notice
 
 
-def plain_text(text: str) -> str:
+def is_number(text: str) -> bool:
+    """Tell whether somebody means a number, right or mistyped, and not a token."""
+    plain = _plain(text)
+    return plain.isascii() and plain.isdigit()
+
+
+def _plain(text: str) -> str:
     """Return a number or token without what people put between its characters."""
     return "".join(text.split()).replace("-", "")
 

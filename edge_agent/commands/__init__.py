@@ -32,6 +32,7 @@ _COMMANDS = {
     "queue": "queue",
     "media": "media",
     "mesh": "mesh",
+    "notice": "notice",
     "notify": "notify",
     "doctor": "doctor",
     "enrol": "enrol",

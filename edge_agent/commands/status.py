@@ -113,6 +113,8 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
         print_line(line, stream)
     for line in _form_programs(document.get("openrosa")):
         print_line(line, stream)
+    for line in _web_site(document.get("online")):
+        print_line(line, stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
 
@@ -151,6 +153,15 @@ def _form_programs(openrosa: dict[str, Any] | None) -> list[str]:
     if openrosa["listening"]:
         return [f"server address for ODK Collect, KoboCollect and Enketo: {openrosa['address']}"]
     return [f"form programs cannot submit: {openrosa['problem'] or 'the endpoint is about to start'}"]
+
+
+def _web_site(online: dict[str, Any] | None) -> list[str]:
+    """Return where the census web site hands questionnaires in, or why it cannot."""
+    if online is None:
+        return []
+    if online["listening"]:
+        return [f"the census web site hands in at {online['address']}"]
+    return [f"the census web site cannot hand in: {online['problem'] or 'the endpoint is about to start'}"]
 
 
 def mesh_sentence(mesh: dict[str, Any]) -> str:
