@@ -37,6 +37,7 @@ def application(
         routes=[*submission.routes(), Route(QUESTIONNAIRES, questionnaires.submit, methods=["POST"])],
         exception_handlers={404: _not_found, 405: _not_allowed},
     )
+    starlette.router.redirect_slashes = False
     return TokenGuard(
         starlette,
         tokens,
