@@ -49,7 +49,7 @@ from sync_protocol.device_key import decode_device_key
 from sync_protocol.envelope import KIND_DEVICE_KEY, Envelope, parse_envelope
 from sync_protocol.errors import Fault, ProtocolError
 from sync_protocol.head import parse_head
-from sync_protocol.identity import Standing, read_device_certificate
+from sync_protocol.identity import Role, Standing, read_device_certificate
 from sync_protocol.medium import read_medium_certificate
 from sync_protocol.statement import Statement, parse_statement
 from sync_protocol.way import Leg, Way, read_way
@@ -91,14 +91,23 @@ Accepted = AcceptedEnvelope | HeldItem | ArrivedHead | CertifiedDevice | Certifi
 """None: a statement that the center has no use for (its own receipts and keys, which every carrier passes on)."""
 
 
-def arrival_of(carrier: bytes | None, origin: bytes | None, received_at: int, way: Way | None = None) -> Arrival:
-    """Tell how something came: by its own origin over the VPN, or through another carrier and the way that it says.
+def arrival_of(
+    carrier: bytes | None,
+    origin: bytes | None,
+    received_at: int,
+    way: Way | None = None,
+    *,
+    role: Role | None = None,
+) -> Arrival:
+    """Tell how something came: by its own origin, or through another carrier and the way that it says.
+
+    The origin's `role`, where it is known, tells what was filled online from what came over the VPN.
 
     The way can be verified nowhere. So it is for people and statistics only, and of no account where the origin itself
     stands at the broker.
     """
     if carrier is not None and carrier == origin:
-        return Arrival(carrier, Route.VPN, received_at, 0)
+        return Arrival(carrier, Route.ONLINE if role is Role.ONLINE else Route.VPN, received_at, 0)
     if way is None or way.leg is Leg.NONE:
         return Arrival(carrier, Route.RELAY, received_at)
     return Arrival(carrier, _ROUTES[way.leg], received_at, way.hops)
@@ -142,11 +151,12 @@ def accept_envelope(
         envelope = parse_envelope(data)
     except ProtocolError as error:
         return hold(data, arrival_of(carrier, None, received_at, way), HeldReason.MALFORMED, str(error))
-    arrival = arrival_of(carrier, envelope.origin, received_at, way)
+    known = directory.origin(envelope.origin)
+    role = None if known is None else known.role
+    arrival = arrival_of(carrier, envelope.origin, received_at, way, role=role)
     if envelope.sequence > STORED_NUMBER_MAX:
         return hold(data, arrival, HeldReason.MALFORMED, "the sequence is beyond what a chain can reach")
     link = ChainLink(envelope.origin, envelope.id, envelope.epoch, envelope.sequence, envelope.previous_id)
-    known = directory.origin(envelope.origin)
     if known is None:
         detail = f"device {envelope.origin.hex()} has no certificate here"
         return hold(data, arrival, HeldReason.UNKNOWN_ORIGIN, detail, link, receiptable=True)
@@ -291,7 +301,7 @@ def accept_head(data: bytes, *, carrier: bytes | None, received_at: int, directo
         head.verify(known.verifier)
     except ProtocolError as error:
         return Ignored("head", error.fault, error.detail)
-    return ArrivedHead(head, arrival_of(carrier, head.origin, received_at))
+    return ArrivedHead(head, arrival_of(carrier, head.origin, received_at, role=known.role))
 
 
 def accept_statement(data: bytes, directory: Directory) -> CertifiedDevice | CertifiedMedium | Ignored | None:

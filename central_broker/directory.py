@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 from central_broker.forms.registry import FormRegistry
 from central_broker.storage.contract import DeviceRecord
-from sync_protocol.identity import Standing, Trust
+from sync_protocol.identity import Role, Standing, Trust
 from sync_protocol.keys import RecipientSecret, VerifyingKey
 
 
 @dataclass(frozen=True, slots=True)
 class KnownOrigin:
-    """A certified device: how to verify what it signed, and how it stands."""
+    """A certified device: how to verify what it signed, how it stands, and what it is for."""
 
     verifier: VerifyingKey
     standing: Standing
+    role: Role
 
 
 class Directory:
@@ -52,7 +53,7 @@ class Directory:
             if record is None:
                 return None
             # Keys are loaded when first needed: a consumer meets few of 21,000 devices between two reloads.
-            known = self._known[device] = KnownOrigin(VerifyingKey(record.public_key), record.standing)
+            known = self._known[device] = KnownOrigin(VerifyingKey(record.public_key), record.standing, record.role)
         return known
 
     def secret(self, name: bytes) -> RecipientSecret:

@@ -6,6 +6,7 @@ caller holds `CenterFiles.only_one()`, so that names stay unique.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -99,11 +100,17 @@ def enrol(
     replaces: bytes | None = None,
     standing_of_replaced: Standing = Standing.RETURNED,
     renew: bool = False,
+    online: bool = False,
 ) -> Enrolled | Refused:
-    """Certify a device. The same request again gives the same certificates, unless `renew` asks for new ones."""
+    """Certify a device. The same request again gives the same certificates, unless `renew` asks for new ones.
+
+    The role online is given only where `online` says that it is meant: the request is the device's own word.
+    """
     checked = check_enrolment_request(request)
     if isinstance(checked, Refused):
         return checked
+    if online is not (checked.role is Role.ONLINE):
+        return _other_role(checked)
     old = _replaced_device(storage, checked, replaces)
     if isinstance(old, Refused):
         return old
@@ -118,9 +125,22 @@ def enrol(
     certificate = _device_certificate(checked, known, issuers.signer, now, renew=renew)
     storage.store_devices([CertifiedDevice(read_device_certificate(certificate), certificate.data)], now)
     chain = _tls_chain(checked, files, issuers.tls, now, renew=renew)
-    provisioning = make_provisioning(files, files.authority(), certificate, chain)
+    web_site = [one.certificate for one in storage.devices() if one.role is Role.ONLINE]
+    provisioning = make_provisioning(files, files.authority(), certificate, chain, web_site)
     files.save_provisioning(checked.device, provisioning)
     return Enrolled(checked.device, provisioning, known is not None, old)
+
+
+def _other_role(checked: CheckedRequest) -> Refused:
+    if checked.role is Role.ONLINE:
+        return Refused(
+            "the request asks for the role online: what the device brings would count as filled on the web site",
+            "if it is the machine of the web site: enrol it with --online; else make another request there",
+        )
+    return Refused(
+        f"the request asks for the role {checked.role.name.lower()}, not online",
+        "make the request with: edge-agent enrol request --role online",
+    )
 
 
 def _replaced_device(
@@ -170,15 +190,19 @@ def _tls_chain(checked: CheckedRequest, files: CenterFiles, tls: TlsIssuer, now:
 
 
 def make_provisioning(
-    files: CenterFiles, authority: AuthorityRecord, certificate: Statement, tls_chain: str
+    files: CenterFiles, authority: AuthorityRecord, certificate: Statement, tls_chain: str, online: Sequence[bytes]
 ) -> Provisioning:
-    """Put together what a device needs, with today's keys; it holds no secret."""
+    """Put together what a device needs, with today's keys; it holds no secret.
+
+    `online` are the certificates of online devices: with them it checks notices before it has ever had a link.
+    """
     delegation = authority.delegation(read_device_certificate(certificate).public_key)
     own = [certificate.data] if delegation is None else [delegation.statement, certificate.data]
+    others = [data for data in online if data != certificate.data]
     return Provisioning(
         device=certificate.subject.hex(),
         root_key=authority.root_key,
-        statements=[*(statement.data for statement in authority.statements()), *own],
+        statements=[*(statement.data for statement in authority.statements()), *own, *others],
         recipient_key=authority.active(KeyKind.RECIPIENT).name,
         tls_certificate=tls_chain,
         tls_authority=files.certificate("root").read_text(),

@@ -1,4 +1,5 @@
-"""What every device shall know besides its receipts: keys, and which devices and media no longer stand as active.
+"""What every device shall know besides its receipts: keys, which devices and media no longer stand as active, and which
+devices take questionnaires in online.
 
 One retained bundle on the statements topic. It is a shortcut, as all retained messages are: carriers pass statements
 on, and a new provisioning holds the keys too.
@@ -14,7 +15,7 @@ from central_broker.media import FIRST_SERIAL
 from central_broker.storage.census_records import FormRecord
 from central_broker.storage.contract import DeviceRecord, MediumRecord
 from sync_protocol.bundle import Frame, FrameType, write_bundle
-from sync_protocol.identity import Standing, certified_usage
+from sync_protocol.identity import Role, Standing, certified_usage
 from sync_protocol.limits import BUNDLE_BYTES_MAX
 from sync_protocol.statement import KEY_CERTIFICATE, Statement, Usage, parse_statement
 
@@ -24,6 +25,7 @@ _FRAME_OVERHEAD_BYTES: Final = 64
 _RANK_WITHDRAWN: Final = 0
 _RANK_DELEGATED: Final = 2
 """After what is revoked: a collection point that is never told cannot enrol media, and that can wait."""
+_RANK_LOST: Final = 3
 
 
 def statement_bundle(
@@ -33,11 +35,11 @@ def statement_bundle(
     delegations: Iterable[Statement] = (),
 ) -> bytes:
     """Return one bundle: all keys, then delegations, and the certificates of devices and media that are not (or again)
-    active.
+    active, and of online devices.
 
     Within the size of a message: what takes trust away comes before what gives it, the newest word first.
     """
-    told = [_Told(_rank(one.standing), -one.issued_at, one.certificate) for one in devices if _is_device_news(one)]
+    told = [_Told(_device_rank(one), -one.issued_at, one.certificate) for one in devices if _is_device_news(one)]
     told += [_Told(_rank(one.standing), -one.issued_at, one.certificate) for one in media if _is_medium_news(one)]
     for delegation in delegations:
         # Those in force also come with every medium that they certified; those withdrawn come from here only.
@@ -82,11 +84,19 @@ class _Told:
     data: bytes
 
 
+def _device_rank(record: DeviceRecord) -> int:
+    """There are a handful of online devices, and thousands of returned ones must not crowd them out."""
+    return min(_rank(record.standing), _RANK_LOST) if record.role is Role.ONLINE else _rank(record.standing)
+
+
 def _rank(standing: Standing) -> int:
-    return {Standing.REVOKED: 1, Standing.LOST: 3}.get(standing, 4)
+    return {Standing.REVOKED: 1, Standing.LOST: _RANK_LOST}.get(standing, 4)
 
 
 def _is_device_news(record: DeviceRecord) -> bool:
+    """Of an online device every tablet wants to know: it checks notices with the certificate."""
+    if record.role is Role.ONLINE:
+        return True
     return record.standing is not Standing.ACTIVE or record.serial > 1
 
 

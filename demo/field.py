@@ -256,7 +256,8 @@ class Device:
     def _enrol(self, center: Center, role: str) -> None:
         self.edge_agent("enrol", "request", "--name", self.name, "--role", role)
         provisioning = self.folder / "provisioning.json"
-        center.ask("enrol", self.folder / "provisioning" / "request.json", "--out", provisioning)
+        meant = ["--online"] if role == "online" else []
+        center.ask("enrol", self.folder / "provisioning" / "request.json", "--out", provisioning, *meant)
         self.edge_agent("enrol", "install", provisioning)
 
 

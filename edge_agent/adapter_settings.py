@@ -10,6 +10,8 @@ from edge_agent.mesh.duty import Duty
 from edge_agent.mesh.interfaces import InterfaceRules
 from edge_agent.mesh.mesh_watch import MeshWatchSettings
 from edge_agent.mqtt.publisher import PublisherSettings
+from edge_agent.queue.intake.online.certificate import TlsFiles
+from edge_agent.queue.intake.online.endpoint import OnlineSettings
 from edge_agent.queue.intake.openrosa.endpoint import OpenRosaSettings
 
 _MEGABYTE = 1024 * 1024
@@ -50,6 +52,23 @@ def openrosa_settings(configuration: Configuration) -> OpenRosaSettings:
         port=intake.openrosa_port,
         origins=frozenset(intake.openrosa_origins),
         questionnaire_bytes_max=intake.questionnaire_bytes_max,
+    )
+
+
+def online_settings(configuration: Configuration) -> OnlineSettings:
+    """Return what of the configuration the endpoint of the census web site needs; it is enabled."""
+    online = configuration.online
+    tls = None
+    if online.tls_certificate is not None and online.tls_key is not None:
+        tls = TlsFiles(online.tls_certificate, online.tls_key)
+    return OnlineSettings(
+        state_directory=configuration.device.state_directory,
+        address=online.listen_address,
+        port=online.port,
+        tls=tls,
+        tokens_file=online.tokens_file,
+        connections_max=online.connections_max,
+        questionnaire_bytes_max=configuration.intake.questionnaire_bytes_max,
     )
 
 

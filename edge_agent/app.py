@@ -22,7 +22,13 @@ from functools import partial
 from typing import Final
 
 from edge_agent import provisioning
-from edge_agent.adapter_settings import engine_settings, mesh_settings, openrosa_settings, publisher_settings
+from edge_agent.adapter_settings import (
+    engine_settings,
+    mesh_settings,
+    online_settings,
+    openrosa_settings,
+    publisher_settings,
+)
 from edge_agent.configuration import Configuration
 from edge_agent.control import ControlHandler, Report, connection_query
 from edge_agent.engine.engine import Engine
@@ -35,6 +41,7 @@ from edge_agent.mesh_document import mesh_document
 from edge_agent.mqtt.bound_client import broker_tls_context
 from edge_agent.mqtt.publisher import MqttPublisher, PublisherState
 from edge_agent.mqtt.vpn_guard import Permitted, VpnGuard
+from edge_agent.notice_document import notice_document
 from edge_agent.own_list import ListUnreadable, OwnListStatus, open_own_list, read_or_make_list_key
 from edge_agent.own_standing import Clocks, OwnStanding
 from edge_agent.parts import keep_up
@@ -46,7 +53,9 @@ from edge_agent.queue.intake.local_protocol import (
     LocalServer,
     listening_socket,
 )
+from edge_agent.queue.intake.online.endpoint import OnlineEndpoint
 from edge_agent.queue.intake.openrosa.endpoint import OpenRosaEndpoint
+from edge_agent.queue.intake.openrosa.endpoint import Surroundings as EndpointSurroundings
 from edge_agent.queue.intake.submit_socket import SubmitHandler
 from edge_agent.queue.mirror import FileHeadMirror
 from edge_agent.queue_opening import open_queue
@@ -113,6 +122,7 @@ class Daemon:
         self._changed = asyncio.Event()
         self._openrosa: OpenRosaEndpoint | None = None
         self._list_status = OwnListStatus(self._device.identity.device, configuration.device.state_directory)
+        self._online: OnlineEndpoint | None = None
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; raises StoreFault or OSError when it cannot start."""
@@ -297,8 +307,14 @@ class Daemon:
             free_bytes_min=configuration.storage.free_bytes_min,
         )
         intake = Intake(settings, self._runner, clock)
+        check_notice = partial(notice_document, self._query, self._device.identity.root_public_key)
         control = ControlHandler(
-            self._runner.on_store_thread, self._query, self._status, self._media_desk, self._own_list
+            self._runner.on_store_thread,
+            self._query,
+            self._status,
+            self._media_desk,
+            check_notice=check_notice,
+            own_list=self._own_list,
         )
         runtime_directory = configuration.device.runtime_directory
         group = configuration.intake.submit_socket_group
@@ -309,11 +325,13 @@ class Daemon:
         parts = [keep_up("submit socket", submit_server.run), keep_up("control socket", control_server.run)]
         if configuration.intake.drop_directory is not None:
             parts.append(keep_up("drop folder", DropFolder(configuration.intake.drop_directory, intake, clock).run))
+        surroundings = EndpointSurroundings(self._runner, clock, self._changed.set)
         if configuration.intake.openrosa:
-            self._openrosa = OpenRosaEndpoint(
-                openrosa_settings(configuration), intake, self._runner, clock, self._changed.set
-            )
+            self._openrosa = OpenRosaEndpoint(openrosa_settings(configuration), intake, surroundings)
             parts.append(keep_up("OpenRosa endpoint", self._openrosa.run))
+        if configuration.online.enabled:
+            self._online = OnlineEndpoint(online_settings(configuration), intake, surroundings, self._device.identity)
+            parts.append(keep_up("online endpoint", self._online.run))
         return parts
 
     def _own_list(self) -> CountedList | None:
@@ -353,6 +371,7 @@ class Daemon:
             mesh=mesh,
             openrosa=None if self._openrosa is None else self._openrosa.status(),
             counted_list=self._list_status,
+            online=None if self._online is None else self._online.status(),
         )
 
     async def _tell_status(self) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "LogConfiguration",
     "MeshConfiguration",
     "Mistake",
+    "OnlineConfiguration",
     "StorageConfiguration",
     "SyncConfiguration",
     "UsbConfiguration",
@@ -117,6 +118,19 @@ class UsbConfiguration:
 
 
 @dataclass(frozen=True)
+class OnlineConfiguration:
+    """How the census web site hands in. Without TLS files the address is a loopback one."""
+
+    enabled: bool
+    listen_address: str
+    port: int
+    tls_certificate: Path | None
+    tls_key: Path | None
+    tokens_file: Path
+    connections_max: int
+
+
+@dataclass(frozen=True)
 class StorageConfiguration:
     """Free space below which a submission is refused."""
 
@@ -134,6 +148,7 @@ class Configuration:
     sync: SyncConfiguration
     mesh: MeshConfiguration
     usb: UsbConfiguration
+    online: OnlineConfiguration
     storage: StorageConfiguration
     log: LogConfiguration
 
@@ -158,6 +173,7 @@ def parse_configuration(text: str, path: Path = DEFAULT_PATH) -> Configuration:
         sync=SyncConfiguration(**values["sync"]),
         mesh=MeshConfiguration(**values["mesh"]),
         usb=UsbConfiguration(**values["usb"]),
+        online=OnlineConfiguration(**values["online"]),
         storage=StorageConfiguration(**values["storage"]),
         log=LogConfiguration(**values["log"]),
     )

@@ -1,13 +1,14 @@
 """The kinds of values that only the edge's configuration has: the broker's address, the names of interfaces, a light,
-where neighbours are, which web pages may submit.
+where neighbours are, which web pages may submit, where the census web site is let in.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from operations.configuration import Key, Kind, Unfit
 from operations.configuration.kinds import check_address, check_string, check_strings, shown
@@ -148,6 +149,30 @@ def _loopback_origins(key: Key, value: object) -> tuple[str, ...]:
     return tuple(origins)
 
 
+def _listen_address(key: Key, value: object) -> str:
+    remedy = f"write an address of this machine, such as  {key.line}"
+    address = check_address(key, value, remedy=remedy, name_problem=": it could lead to another machine")
+    if isinstance(address, ipaddress.IPv6Address) and (address.scope_id is not None or address.ipv4_mapped is not None):
+        raise Unfit(f"{shown(value)} has a scope or stands for an IPv4 address", remedy)
+    if address.is_multicast or address == _BROADCAST:
+        raise Unfit(f"{shown(value)} is not the address of one machine", remedy)
+    return str(address)
+
+
+def tls_problem(values: Mapping[str, Mapping[str, Any]]) -> Unfit | None:
+    """Return what is wrong with how the web site is let in; None when nothing is, or a value is a mistake already."""
+    online = values["online"]
+    if not online.get("enabled") or not {"listen_address", "tls_certificate", "tls_key"} <= online.keys():
+        return None
+    certificate, key = online["tls_certificate"], online["tls_key"]
+    if (certificate is None) is not (key is None):
+        return Unfit("of online.tls_certificate and online.tls_key one is set", "set both, or none of them")
+    if certificate is None and not ipaddress.ip_address(online["listen_address"]).is_loopback:
+        problem = "answers and tokens would cross the network unencrypted: this is no loopback address"
+        return Unfit(problem, 'set tls_certificate and tls_key, or  listen_address = "127.0.0.1"')
+    return None
+
+
 def _led_name(key: Key, value: object) -> str | None:
     name = check_string(key, value)
     if "/" in name or name in (".", "..") or len(name) > _FILE_NAME_CHARACTERS_MAX:
@@ -162,4 +187,5 @@ EXCLUDED_PATTERNS: Final = Kind("a list of interface names in quotes, or [] for 
 LOOPBACK_ORIGINS: Final = Kind("a list of web addresses on this device in quotes, or [] for none", _loopback_origins)
 PEER_ADDRESSES: Final = Kind("a list of addresses in quotes, or [] for none", _peer_addresses)
 """As texts in their usual form; `peer_address` takes them apart."""
+LISTEN_ADDRESS: Final = Kind("an IP address in quotes", _listen_address)
 LED_NAME: Final = Kind('the name of a light in quotes, or "" for none', _led_name)

@@ -8,8 +8,10 @@ from edge_agent.configuration_kinds import (
     EXCLUDED_PATTERNS,
     INTERFACE_PATTERNS,
     LED_NAME,
+    LISTEN_ADDRESS,
     LOOPBACK_ORIGINS,
     PEER_ADDRESSES,
+    tls_problem,
 )
 from operations.configuration import (
     CHOICE,
@@ -21,9 +23,11 @@ from operations.configuration import (
     TRUE_OR_FALSE,
     WHOLE_NUMBER,
     AtMost,
+    Consistent,
     Key,
     Required,
     Table,
+    Value,
 )
 
 DEFAULT_PATH: Final = Path("/etc/edge-agent/edge-agent.toml")
@@ -37,6 +41,7 @@ SECTIONS: Final[dict[str, str]] = {
     "sync": "How the backlog goes to the center and its receipts come back.",
     "mesh": "How devices near each other find one another, and carry for one another.",
     "usb": "How media of the Department are found, read and written.",
+    "online": "How the census web site hands in questionnaires, on a machine that is enrolled with the role online.",
     "storage": "What to leave free on the disk.",
     "log": LOG_PURPOSE,
 }
@@ -371,6 +376,58 @@ KEYS: Final[tuple[Key, ...]] = (
         example='"input3::scrolllock"',
     ),
     Key(
+        "online",
+        "enabled",
+        TRUE_OR_FALSE,
+        False,
+        "Whether the census web site can hand in questionnaires here (docs/online.md). The mesh and media then stay "
+        "off unless mesh.duty and usb.mounting say otherwise.",
+    ),
+    Key(
+        "online",
+        "listen_address",
+        LISTEN_ADDRESS,
+        "127.0.0.1",
+        "The address of this machine at which the web site's servers reach it, IPv4 or IPv6. One other than loopback "
+        "needs tls_certificate and tls_key.",
+        example='"10.9.0.5"',
+    ),
+    Key("online", "port", WHOLE_NUMBER, 8886, "The port at this address.", 1_024, 65_535),
+    Key(
+        "online",
+        "tls_certificate",
+        OPTIONAL_PATH,
+        "",
+        "The certificate that the web site's servers see, with what leads to its authority (PEM). A new one in its "
+        'place is taken within a minute. "" for none: plain HTTP, on loopback only.',
+        example='"/etc/edge-agent/online.crt"',
+    ),
+    Key(
+        "online",
+        "tls_key",
+        OPTIONAL_PATH,
+        "",
+        'Its private key (PEM, without a passphrase), readable for the daemon\'s user and nobody else. "" for none.',
+        example='"/etc/edge-agent/online.key"',
+    ),
+    Key(
+        "online",
+        "tokens_file",
+        PATH,
+        "/etc/edge-agent/online-tokens",
+        "The SHA-256 of each token in force, in hexadecimal, one on a line, with a name behind it if you like. A "
+        "change of the file holds from the next request on.",
+    ),
+    Key(
+        "online",
+        "connections_max",
+        WHOLE_NUMBER,
+        64,
+        "How many connections are served at once; more are ended at once.",
+        1,
+        512,
+    ),
+    Key(
         "storage",
         "free_bytes_min",
         WHOLE_NUMBER,
@@ -381,6 +438,9 @@ KEYS: Final[tuple[Key, ...]] = (
     ),
     *LOG_KEYS,
 )
+
+ONLINE_DEFAULTS: Final[dict[str, Value]] = {"mesh.duty": "off", "usb.mounting": "off"}
+"""Where [online] is enabled: a machine beside the web site's servers has no neighbours, and no sticks come to it."""
 
 TABLE: Final = Table(
     heading=(
@@ -393,5 +453,6 @@ TABLE: Final = Table(
     rules=(
         AtMost("broker.backoff_seconds_min", "broker.backoff_seconds_max"),
         AtMost("sync.receipt_wait_seconds", "sync.receipt_silence_alarm_seconds"),
+        Consistent("online.listen_address", tls_problem),
     ),
 )

@@ -2,7 +2,7 @@
 
 Requests on the control socket: `status`; `queue-list` (`state`, `rows`); `queue-show` (`sequence`, `epoch`); `media`;
 `media-visit` (`folder`, `leaves`); `medium-certify` (`number`, `holder`, `expires_at`); `medium-record` (`identity`);
-`counted-list`.
+`notice` (`text`); `counted-list`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,13 @@ MEDIA = "media"
 MEDIA_VISIT = "media-visit"
 MEDIUM_CERTIFY = "medium-certify"
 MEDIUM_RECORD = "medium-record"
+NOTICE = "notice"
 COUNTED_LIST = "counted-list"
 
-_REQUESTS: Final = (STATUS, QUEUE_LIST, QUEUE_SHOW, MEDIA, MEDIA_VISIT, MEDIUM_CERTIFY, MEDIUM_RECORD, COUNTED_LIST)
+_REQUESTS: Final = (
+    *(STATUS, QUEUE_LIST, QUEUE_SHOW, NOTICE, COUNTED_LIST),
+    *(MEDIA, MEDIA_VISIT, MEDIUM_CERTIFY, MEDIUM_RECORD),
+)
 
 SEQUENCE_MAX: Final = (1 << 63) - 1
 """SQLite's integers end here."""
@@ -86,15 +90,18 @@ class ControlHandler:
         query: Query,
         status: Callable[[], Report],
         media: MediaDesk,
+        *,
+        check_notice: Callable[[str], dict[str, Any]],
         own_list: Callable[[], CountedList | None],
     ) -> None:
-        """`status` looks at what the event loop knows; the report that it returns looks at the queue, as does
-        `own_list`, which raises ListUnreadable.
+        """`status` looks at what the event loop knows; the report that it returns looks at the queue, as do
+        `check_notice` and `own_list`, which raises ListUnreadable.
         """
         self._read = read
         self._query = query
         self._status = status
         self._media = media
+        self._check_notice = check_notice
         self._own_list = own_list
 
     async def __call__(self, request: Request, _body: bytes) -> Answer:
@@ -169,6 +176,9 @@ class ControlHandler:
                 return lambda: {"ok": True, "rows": inspection.show_envelope(self._query, sequence, epoch)}
             case "counted-list":
                 return self._counted_list
+            case "notice":
+                text = member(request, "text", str, "")
+                return lambda: {"ok": True, **self._check_notice(text)}
             case other:
                 known = ", ".join(_REQUESTS)
                 raise LocalProtocolError(f"{other!r} is none of {known}")

@@ -33,6 +33,7 @@ def status_document(
     media: Sequence[Mapping[str, Any]] = (),
     mesh: Mapping[str, Any] | None = None,
     openrosa: Mapping[str, Any] | None = None,
+    online: Mapping[str, Any] | None = None,
     counted_list: Callable[[Query], Mapping[str, Any] | None] = lambda _: None,
 ) -> dict[str, Any]:
     """Return everything that `status` tells; times in microseconds.
@@ -40,9 +41,9 @@ def status_document(
     `receipt_silence_seconds` is how long envelopes have waited without any receipt; `alarms` are sentences for people;
     `media` are the visits to media that are in place (`usb_watch.media_document`), `mesh` is how it stands with
     neighbours (`mesh_document`), None where no daemon runs; `openrosa` is where form programs find the endpoint, or why
-    not, None where it is off; `counted_list` looks for this device's list (`own_list.OwnListStatus`). `handovers` are
-    the carriers that took own envelopes over which have no receipt yet, `custody` the origins whose envelopes this
-    device has.
+    not, None where it is off; `online` the same for the census web site; `counted_list` looks for this device's list
+    (`own_list.OwnListStatus`). `handovers` are the carriers that took own envelopes over which have no receipt yet,
+    `custody` the origins whose envelopes this device has.
     """
     envelopes = inspection.count_states(query)
     remembered = inspection.remembered(query)
@@ -57,6 +58,7 @@ def status_document(
         "media": list(media),
         "mesh": None if mesh is None else _with_names(query, mesh),
         "openrosa": None if openrosa is None else dict(openrosa),
+        "online": None if online is None else dict(online),
         "counted_list": counted_list(query),
         "handovers": inspection.handovers(query),
         "custody": inspection.custody(query),

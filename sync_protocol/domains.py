@@ -16,6 +16,8 @@ BUNDLE: Final = b"census-sync/1 bundle\0"
 ATTACHMENTS: Final = b"census-sync/1 attachments\0"
 FORM: Final = b"census-sync/1 form\0"
 LIST: Final = b"census-sync/1 list\0"
+NOTICE: Final = b"census-sync/1 notice\0"
+NOTICE_NUMBER: Final = b"census-sync/1 notice number\0"
 
 NAME_BYTES: Final = 16
 """Length of the name of a device, signer or recipient key."""

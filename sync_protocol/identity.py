@@ -29,6 +29,8 @@ class Role(IntEnum):
 
     TABLET = 1
     COLLECTION_POINT = 2
+    ONLINE = 3
+    """Takes in what was filled on the census web site, and signs notices of having been counted."""
 
 
 class Standing(IntEnum):

@@ -72,6 +72,9 @@ MEDIUM_IDENTITY_BYTES_MAX: Final = 64 * KIBIBYTE
 DELEGATED_SERIAL_MAX: Final = (1 << 32) - 1
 """Of medium certificates by a key that may sign nothing else; the authority's serials are greater: its word stays."""
 
+NOTICE_FORM_BYTES_MAX: Final = 64
+"""Of a form's id in a notice: with it a token has at most 269 characters, and its QR code stays small."""
+
 JSON_DEPTH_MAX: Final = 64
 """A household questionnaire needs five levels; databases and parsers recurse on it."""
 

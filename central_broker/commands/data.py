@@ -35,7 +35,8 @@ def completeness(center: CenterContext, device: str | None, incomplete: bool, as
     held       kept aside for a look: central-broker held list
     missing    sealed, not here: on the tablet, on a carrier, on a stick
     forks      two different envelopes at one place of a chain: a copied or rolled back device. An alarm.
-    route      how the device was last heard of. vpn: from itself. mesh: handed on by so many hops between
+    route      how the device was last heard of. vpn: from itself. online: from itself, which takes in what
+               was filled on the census web site. mesh: handed on by so many hops between
                devices near each other, until one had a link. usb: a medium was among the hops.
                relay: by a carrier that does not say. central-broker devices names the carrier.
     arrived    of what is here, how many envelopes came by each route; what came twice counts by the first

@@ -30,6 +30,7 @@ Examples:
   central-broker enrol request-tablet17.json
   central-broker enrol request.json --out /media/stick/provisioning.json
   central-broker enrol request.json --replaces "tablet 17"     the old tablet was handed back
+  central-broker enrol request-web1.json --online              a machine of the census web site
 """,
 )
 @click.argument("request_file", metavar="REQUEST.json", type=click.Path(path_type=Path, dir_okay=False, exists=True))
@@ -44,6 +45,7 @@ Examples:
     show_default=True,
     help="How the replaced device stands from now on.",
 )
+@click.option("--online", is_flag=True, help="It takes questionnaires in for the census web site (docs/online.md).")
 @click.option("--renew", is_flag=True, help="New certificates even for a request that was answered before.")
 @json_option
 @pass_center
@@ -54,6 +56,7 @@ def enrol_command(
     out: Path | None,
     replaces: str | None,
     replaced_is: str,
+    online: bool,
     renew: bool,
     as_json: bool,
 ) -> None:
@@ -78,6 +81,7 @@ def enrol_command(
             replaces=old,
             standing_of_replaced=Standing[replaced_is.upper()],
             renew=renew,
+            online=online,
         )
         if isinstance(result, Refused):
             fail(result.problem, result.remedy)
@@ -129,7 +133,8 @@ def devices_list(center: CenterContext, standing: str | None, as_json: bool) -> 
     """Every device with its standing, and its last sign of life: an envelope or head of its own, by any carrier.
 
     \b
-    route    vpn: from the device itself. mesh: handed on by so many hops between devices near each
+    route    vpn: from the device itself. online: from the device itself, which takes in what was filled
+             on the census web site. mesh: handed on by so many hops between devices near each
              other, until one had a link. usb: a medium was among the hops. relay: the carrier does
              not say
     carrier  who brought it, if not the device itself. Route and hops are its word, for statistics.

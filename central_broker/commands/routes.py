@@ -8,10 +8,10 @@ from central_broker.storage.contract import DeviceRecord, Route, RouteCount
 
 
 def route_words(route: Route | None, hops: int | None) -> str:
-    """Such as "vpn", "mesh, 2 hops" or "relay"; nothing where nothing is known."""
+    """Such as "vpn", "online", "mesh, 2 hops" or "relay"; nothing where nothing is known."""
     if route is None:
         return ""
-    if route is Route.VPN or hops is None:
+    if route.is_direct or hops is None:
         return route.value
     return f"{route.value}, {hops} hop{'' if hops == 1 else 's'}"
 
@@ -40,5 +40,5 @@ def counts_document(counts: Sequence[RouteCount]) -> dict[str, dict[str, int | f
 
 
 def _count_words(count: RouteCount) -> str:
-    hops = "" if count.route is Route.VPN or count.hops_mean is None else f" ({count.hops_mean:.1f} hops on average)"
+    hops = "" if count.route.is_direct or count.hops_mean is None else f" ({count.hops_mean:.1f} hops on average)"
     return f"{count.envelopes} by {count.route.value}{hops}"

@@ -46,15 +46,20 @@ class Route(StrEnum):
     """How an envelope reached the center. What lies between its origin and another carrier is that carrier's word."""
 
     VPN = "vpn"
-    """Brought by its own origin."""
+    """Brought by its own origin, a device of the field."""
     ONLINE = "online"
-    """Brought by its own origin, which takes in what the census web site was given."""
+    """Brought by its own origin, a device that is certified to take in what was filled on the census web site."""
     MESH = "mesh"
     """Brought by another carrier, and handed on over the mesh only."""
     USB = "usb"
     """Brought by another carrier, and handed on by a medium at least once."""
     RELAY = "relay"
     """Brought by another carrier that says nothing of its way: an edge of an earlier release."""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the origin itself stood at the broker: its sign of life, and no hops."""
+        return self in (Route.VPN, Route.ONLINE)
 
 
 class EnvelopeStatus(StrEnum):
@@ -88,7 +93,8 @@ class HeldReason(StrEnum):
 class Arrival:
     """How something came: `carrier` is the device that the broker vouches for; None when retried without one.
 
-    `hops` is how often it was handed on before the carrier brought it, 255 for more: 0 by VPN, None where nobody said.
+    `hops` is how often it was handed on before the carrier brought it, 255 for more: 0 from the origin itself, None
+    where nobody said.
     """
 
     carrier: bytes | None

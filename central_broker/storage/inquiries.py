@@ -207,12 +207,12 @@ def _completeness(
 
 
 def _hops(route: Route | None, stored: int | None) -> int | None:
-    """Return hops as they are meant: rows from before hops were kept have none, and those by VPN had no need."""
-    return 0 if route is Route.VPN else stored
+    """Return hops as they are meant: rows from before hops were kept have none, and those of no hops had no need."""
+    return 0 if route is not None and route.is_direct else stored
 
 
 def _route_count(route: Route, envelopes: int, said: int, hops: int | None) -> RouteCount:
-    if route is Route.VPN:
+    if route.is_direct:
         return RouteCount(route, envelopes, 0.0)
     return RouteCount(route, envelopes, None if hops is None else int(hops) / said)
 

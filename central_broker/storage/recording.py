@@ -362,7 +362,7 @@ class _Recorder:
 
     def _see(self, origin: bytes, arrival: Arrival, outcome: Outcome) -> None:
         """An old envelope that another carries is no sign of life of its origin."""
-        if arrival.route is Route.VPN or outcome.kind is not OutcomeKind.DUPLICATE:
+        if arrival.route.is_direct or outcome.kind is not OutcomeKind.DUPLICATE:
             last = self.seen.get(origin)
             if last is None or last.received_at <= arrival.received_at:
                 self.seen[origin] = arrival
@@ -379,7 +379,7 @@ def _run_ends(batch: Batch) -> list[RunEnd]:
     in_chain = [(envelope.link, envelope.arrival) for envelope in batch.envelopes]
     in_chain += [(item.link, item.arrival) for item in batch.held if item.link is not None and item.receiptable]
     for link, arrival in in_chain:
-        if arrival.route is not Route.VPN and arrival.carrier is not None:
+        if not arrival.route.is_direct and arrival.carrier is not None:
             brought.setdefault(arrival.carrier, []).append(link)
     ends: dict[Key, RunEnd] = {}
     for links in brought.values():

@@ -33,6 +33,7 @@ _COMMANDS = {
     "counted": "counted",
     "media": "media",
     "mesh": "mesh",
+    "notice": "notice",
     "notify": "notify",
     "doctor": "doctor",
     "enrol": "enrol",

@@ -12,7 +12,17 @@ from typing import Any, Final
 import click
 
 from edge_agent.commands.context import json_option
-from edge_agent.commands.examination import connection, device, lists, media, mesh, openrosa, signs, storage
+from edge_agent.commands.examination import (
+    connection,
+    device,
+    lists,
+    media,
+    mesh,
+    online,
+    openrosa,
+    signs,
+    storage,
+)
 from edge_agent.commands.examination.finding import Finding, Subject, Verdict, read_configuration
 from edge_agent.configuration import Configuration
 from edge_agent.control import STATUS
@@ -32,6 +42,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("drop folder", storage.check_drop_folder),
     ("form programs", openrosa.check_openrosa),
     ("counted lists", lists.check_lists),
+    ("census web site", online.check_online),
     ("daemon", connection.check_daemon),
     ("vpn", connection.check_vpn),
     ("broker", connection.check_broker),
@@ -50,9 +61,9 @@ _STYLES: Final = {Verdict.OK: "green", Verdict.NOTE: "", Verdict.WARNING: "yello
 def command(context: click.Context, as_json: bool) -> None:
     """Look at everything that can be wrong, and say what to do about it.
 
-    Configuration, keys and certificate, clock, disk, queue, drop folder, form programs, daemon, VPN, broker, receipts,
-    mesh, USB media and versions. Nothing is changed. Best run as root: others see less. With the daemon stopped it
-    looks deeper: it reads the whole queue and connects to the broker by itself.
+    Configuration, keys and certificate, clock, disk, queue, drop folder, form programs, census web site, daemon, VPN,
+    broker, receipts, mesh, USB media and versions. Nothing is changed. Best run as root: others see less. With the
+    daemon stopped it looks deeper: it reads the whole queue and connects to the broker by itself.
 
     \b
     Each finding has a verdict:

@@ -42,7 +42,7 @@ def command() -> None:
     type=click.Choice([role.name.lower() for role in Role]),
     default=Role.TABLET.name.lower(),
     show_default=True,
-    help="A collection point takes over everything that it meets.",
+    help="A collection point takes over everything that it meets; online takes in for the census web site.",
 )
 @json_option
 @click.pass_context

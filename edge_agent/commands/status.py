@@ -124,6 +124,8 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
         print_line(line, stream)
     for line in _counted_list(document):
         print_line(line, stream)
+    for line in _web_site(document.get("online")):
+        print_line(line, stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
 
@@ -182,6 +184,15 @@ def age(since: int, now: int) -> str:
     if hours >= 2 * _DAY_HOURS:
         return f"{hours // _DAY_HOURS} days"
     return "1 hour" if hours == 1 else f"{hours} hours"
+
+
+def _web_site(online: dict[str, Any] | None) -> list[str]:
+    """Return where the census web site hands questionnaires in, or why it cannot."""
+    if online is None:
+        return []
+    if online["listening"]:
+        return [f"the census web site hands in at {online['address']}"]
+    return [f"the census web site cannot hand in: {online['problem'] or 'the endpoint is about to start'}"]
 
 
 def mesh_sentence(mesh: dict[str, Any]) -> str:

@@ -117,6 +117,10 @@ class StoreTransaction(Protocol):
         """Return the keys of accepted submissions that begin so."""
         ...
 
+    def submitted_at(self, beginning: bytes) -> int | None:
+        """Return when the first submission whose key begins so was accepted, in microseconds."""
+        ...
+
     def remember_submission(self, key: bytes, accepted: Accepted, now: int) -> None:
         """Keep what `accepted_before` answers."""
         ...

@@ -99,6 +99,13 @@ class QueueTransaction:
         )
         return [key for (key,) in rows]
 
+    def submitted_at(self, beginning: bytes) -> int | None:
+        (at,) = self._connection.execute(
+            "SELECT min(accepted_at) FROM submission WHERE key BETWEEN ? AND ?",
+            (beginning, beginning + _BEYOND_ANY_KEY),
+        ).fetchone()
+        return None if at is None else int(at)
+
     def remember_submission(self, key: bytes, accepted: Accepted, now: int) -> None:
         self._connection.execute(
             "INSERT INTO submission VALUES (?, ?, ?, ?, ?)",

@@ -9,7 +9,7 @@ from operations.configuration.log import LOG_KEYS, LOG_PURPOSE, LogConfiguration
 from operations.configuration.mistakes import ConfigurationError, Mistake, Unfit
 from operations.configuration.reading import read_configuration_text
 from operations.configuration.sample import sample_text
-from operations.configuration.table import AtMost, Different, Key, Kind, Required, Table, Value
+from operations.configuration.table import AtMost, Consistent, Different, Key, Kind, Required, Table, Value
 
 __all__ = [
     "CHOICE",
@@ -22,6 +22,7 @@ __all__ = [
     "WHOLE_NUMBER",
     "AtMost",
     "ConfigurationError",
+    "Consistent",
     "Different",
     "Key",
     "Kind",

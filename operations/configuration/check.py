@@ -4,7 +4,7 @@ from typing import Any
 
 from operations.configuration.likeness import nearest
 from operations.configuration.mistakes import Mistake, Unfit
-from operations.configuration.table import AtMost, Different, Required, Rule, Table
+from operations.configuration.table import AtMost, Consistent, Different, Required, Rule, Table
 from operations.configuration.toml_text import ParsedText, parse_text
 
 
@@ -95,6 +95,9 @@ def _broken(rule: Rule, values: dict[str, dict[str, Any]], parsed: ParsedText) -
             if other is None or other != _value(values, one_path):
                 return None
             return Mistake(parsed.lines.get(other_path, parsed.lines.get(one_path)), other_path, problem, remedy)
+        case Consistent(told, check):
+            unfit = check(values)
+            return None if unfit is None else Mistake(_line(parsed, told), told, unfit.problem, unfit.remedy)
 
 
 def _value(values: dict[str, dict[str, Any]], path: str) -> Any:

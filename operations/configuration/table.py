@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from operations.configuration.mistakes import Unfit
 
 Value: TypeAlias = int | bool | str | tuple[str, ...]
 """What a default may be; written in TOML as a number, true or false, a text, a list of texts."""
@@ -74,7 +76,17 @@ class Different:
     remedy: str
 
 
-Rule: TypeAlias = AtMost | Different
+@dataclass(frozen=True)
+class Consistent:
+    """Several values that have to go together: `check` is given those without a mistake, by section and name, and
+    returns what is wrong (as Unfit, which is not raised). `told` is the one (section.name) whose line is told.
+    """
+
+    told: str
+    check: Callable[[Mapping[str, Mapping[str, Any]]], Unfit | None]
+
+
+Rule: TypeAlias = AtMost | Different | Consistent
 
 
 @dataclass(frozen=True)

@@ -382,12 +382,13 @@ def test_route_carrier_and_hops_of_every_envelope_are_recorded_and_those_of_a_du
     storage: Storage,
 ) -> None:
     chain, laptop, tablet = LinkChain("a"), b"l" * 16, b"t" * 16
-    own, mesh, usb, old = (chain.accepted() for _ in range(4))
+    own, mesh, usb, old, web = (chain.accepted() for _ in range(5))
     batch = [
         by(chain.origin, Route.VPN, 0, own),
         by(tablet, Route.MESH, 2, mesh),
         by(laptop, Route.USB, 255, usb),
         by(laptop, Route.RELAY, None, old),
+        by(chain.origin, Route.ONLINE, 0, web),
     ]
     storage.commit(Batch(batch), decode_whole, 10)
     first = [
@@ -395,6 +396,7 @@ def test_route_carrier_and_hops_of_every_envelope_are_recorded_and_those_of_a_du
         (2, "mesh", tablet, 2),
         (3, "usb", laptop, 255),
         (4, "relay", laptop, None),
+        (5, "online", chain.origin, 0),
     ]
     assert arrivals(storage) == first
     again = [by(laptop, Route.USB, 1, own), by(chain.origin, Route.VPN, 0, mesh), by(tablet, Route.MESH, 3, old)]
@@ -428,6 +430,7 @@ def test_envelopes_are_counted_by_route_with_their_mean_hops(storage: Storage) -
                 by(laptop, Route.MESH, 1, one.accepted()),
                 by(laptop, Route.MESH, 2, one.accepted()),
                 by(one.origin, Route.VPN, 0, one.accepted()),
+                by(one.origin, Route.ONLINE, 0, one.accepted()),
                 by(laptop, Route.MESH, 5, other.accepted()),
             ],
             [replace(held_of(other, HeldReason.UNKNOWN_FORM), arrival=Arrival(laptop, Route.USB, 7, 3))],
@@ -437,11 +440,13 @@ def test_envelopes_are_counted_by_route_with_their_mean_hops(storage: Storage) -
     )
     assert storage.routes(one.origin) == [
         RouteCount(Route.VPN, 1, 0.0),
+        RouteCount(Route.ONLINE, 1, 0.0),
         RouteCount(Route.MESH, 2, 1.5),
         RouteCount(Route.RELAY, 1, None),
     ]
     assert [(count.route, count.envelopes) for count in storage.routes()] == [
         (Route.VPN, 1),
+        (Route.ONLINE, 1),
         (Route.MESH, 3),
         (Route.USB, 1),
         (Route.RELAY, 1),

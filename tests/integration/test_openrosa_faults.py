@@ -25,7 +25,7 @@ from edge_agent.queue.intake.openrosa.application import ApplicationSettings, ap
 from edge_agent.queue.intake.openrosa.batches import Batch, BatchFolder
 from edge_agent.queue.intake.openrosa.desk import UNFINISHED_SECONDS, SubmissionDesk
 from edge_agent.queue.intake.openrosa.forms import FolderShelf
-from edge_agent.queue.intake.openrosa.server import CONNECTIONS_MAX, BoundedProtocol, listening
+from edge_agent.queue.intake.openrosa.server import CONNECTIONS_MAX, BoundedProtocol, Doorway, listening
 from edge_agent.queue.intake.recognition import RawSubmission, Unacceptable
 from edge_agent.runner import Runner
 from sync_protocol.attachments import Attachment, read_attachments
@@ -273,7 +273,7 @@ def serve_here(folder: Path, work: Callable[[CollectClient], None], intake_kind:
                 renew=partial(asyncio.sleep, 0),
             )
             port = free_port()
-            async with listening(served, port):
+            async with listening(served, Doorway(port)):
                 await desk.complete_what_is_left()
                 await asyncio.to_thread(work, CollectClient(port, KEY))
             running.cancel()

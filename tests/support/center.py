@@ -66,12 +66,12 @@ class Center:
         return trust
 
     def certify(
-        self, device: SealingDevice, *, standing: Standing = Standing.ACTIVE, serial: int = 1
+        self, device: SealingDevice, *, standing: Standing = Standing.ACTIVE, serial: int = 1, role: Role = Role.TABLET
     ) -> CertifiedDevice:
         statement = certify_device(
             self.issuer,
             public_key=device.key.public_bytes,
-            role=Role.TABLET,
+            role=role,
             standing=standing,
             issued_at=1,
             name=device.name,
@@ -105,10 +105,11 @@ class Center:
         devices: Iterable[SealingDevice] = (),
         *,
         standing: Standing = Standing.ACTIVE,
+        role: Role = Role.TABLET,
         forms: Iterable[tuple[str, str]] = ((FORM, ""),),
         secrets: Iterable[RecipientPrivateKey] | None = None,
     ) -> Directory:
-        records = [device_record(self.certify(device, standing=standing)) for device in devices]
+        records = [device_record(self.certify(device, standing=standing, role=role)) for device in devices]
         return Directory(trust=self.trust(), secrets=secrets or [self.recipient], devices=records, forms=forms)
 
 

@@ -16,6 +16,7 @@ from central_broker.acceptance import (
     accept_statement,
     decode_whole,
     learn_keys,
+    way_of,
 )
 from central_broker.directory import Directory
 from central_broker.messages import accept_messages, read_message
@@ -35,7 +36,7 @@ from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.content import cut, encode_content
 from sync_protocol.envelope import Envelope
 from sync_protocol.errors import Fault
-from sync_protocol.identity import Standing, Trust, certify_key
+from sync_protocol.identity import Role, Standing, Trust, certify_key
 from sync_protocol.keys import RecipientPrivateKey, SigningKey
 from sync_protocol.limits import JSON_DEPTH_MAX, PART_BYTES_MAX
 from sync_protocol.statement import Usage
@@ -169,6 +170,37 @@ def test_what_an_origin_brings_itself_came_by_vpn_whatever_a_way_says(center: Ce
     one, two, three = frames_of(device, 3)
     frames = [one, way_frame(Leg.NONE, 0), two, way_frame(Leg.USB, 9), three]
     assert came(device.id, frames, center.directory([device])) == ([("vpn", 0)] * 3, {})
+
+
+@pytest.mark.parametrize(
+    ("role", "route"),
+    [(Role.TABLET, Route.VPN), (Role.COLLECTION_POINT, Route.VPN), (Role.ONLINE, Route.ONLINE)],
+)
+def test_what_an_online_device_brings_itself_came_online_and_what_no_other_brings(
+    center: Center, device: SealingDevice, role: Role, route: Route
+) -> None:
+    directory = center.directory([device], role=role)
+    assert came(device.id, frames_of(device, 1), directory) == ([(route.value, 0)], {})
+    head = accept_head(device.head().data, carrier=device.id, received_at=5, directory=directory)
+    assert isinstance(head, ArrivedHead) and head.arrival.route is route
+    # What it is given by others, or others bring of it, came as it says.
+    assert came(LAPTOP, [way_frame(Leg.MESH, 1), *frames_of(device, 1)], directory) == ([("mesh", 1)], {})
+
+
+def test_held_envelopes_of_an_online_device_keep_their_route_when_they_are_accepted_later(
+    center: Center, device: SealingDevice
+) -> None:
+    [envelope] = device.seal(body_of(1))
+    held = accepted(envelope.data, center.directory([device], role=Role.ONLINE, forms=()), carrier=device.id)
+    assert isinstance(held, HeldItem) and held.arrival.route is Route.ONLINE
+    retried = accept_envelope(
+        held.data,
+        carrier=held.arrival.carrier,
+        received_at=5,
+        directory=center.directory([device], role=Role.ONLINE),
+        way=way_of(held.arrival.route, held.arrival.hops),
+    )
+    assert isinstance(retried, AcceptedEnvelope) and retried.arrival.route is Route.ONLINE
 
 
 def test_held_envelopes_tell_their_way_too(center: Center, device: SealingDevice) -> None:

@@ -21,6 +21,7 @@ from edge_agent.configuration_kinds import (
     EXCLUDED_PATTERNS,
     INTERFACE_PATTERNS,
     LED_NAME,
+    LISTEN_ADDRESS,
     LOOPBACK_ORIGINS,
     PEER_ADDRESSES,
     PeerAddress,
@@ -69,6 +70,7 @@ def test_the_table_and_the_dataclasses_name_the_same_keys_with_the_same_types() 
         INTERFACE_PATTERNS: {tuple[str, ...]},
         LED_NAME: {str | None},
         EXCLUDED_PATTERNS: {tuple[str, ...]},
+        LISTEN_ADDRESS: {str},
         PEER_ADDRESSES: {tuple[str, ...]},
         LOOPBACK_ORIGINS: {tuple[str, ...]},
     }
@@ -241,3 +243,38 @@ def test_any_text_gives_a_configuration_or_mistakes(lines: list[str]) -> None:
     except ConfigurationError as error:
         assert error.mistakes
         assert all(mistake.problem and mistake.remedy for mistake in error.mistakes)
+
+
+def online(lines: str) -> str:
+    return f"{MINIMAL}[online]\nenabled = true\n{lines}\n"
+
+
+def test_where_the_web_site_hands_in_there_are_no_neighbours_and_no_sticks_unless_said_otherwise() -> None:
+    assert not parse_configuration(MINIMAL).online.enabled
+    made = parse_configuration(online(""))
+    assert (made.mesh.duty, made.usb.mounting) == ("off", "off")
+    made = parse_configuration(online('[mesh]\nduty = "always"\n[usb]\nmounting = "udisks"'))
+    assert (made.mesh.duty, made.usb.mounting) == ("always", "udisks")
+
+
+FILES = 'tls_certificate = "/a.crt"\ntls_key = "/a.key"\n'
+
+
+@pytest.mark.parametrize("address", ["10.9.0.5", "0.0.0.0", "::", "fd00::5"])
+def test_the_web_site_is_let_in_from_the_network_by_tls_only(address: str) -> None:
+    mistake = only_mistake_of(online(f'listen_address = "{address}"'))
+    assert (mistake.key, mistake.line) == ("online.listen_address", 5)
+    assert "unencrypted" in mistake.problem
+    assert parse_configuration(online(f'listen_address = "{address}"\n{FILES}')).online.listen_address == address
+
+
+def test_of_the_two_tls_files_none_is_named_alone() -> None:
+    assert "one is set" in only_mistake_of(online('tls_key = "/a.key"')).problem
+    assert parse_configuration(online(FILES)).online.tls_key == Path("/a.key")
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost", "224.0.0.1", "255.255.255.255", "::ffff:10.0.0.1", "fe80::1%eth0", ""]
+)
+def test_an_address_that_is_none_of_this_machine_is_a_mistake(address: str) -> None:
+    assert only_mistake_of(online(f'listen_address = "{address}"\n{FILES}')).key == "online.listen_address"

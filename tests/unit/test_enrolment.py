@@ -158,6 +158,22 @@ def test_a_device_that_is_not_active_is_not_enrolled_by_its_old_request(center: 
     assert center.record(device.device).standing is Standing.ACTIVE
 
 
+def test_the_role_online_is_given_only_where_it_is_meant(center: Center) -> None:
+    web, tablet = EnrollingDevice("web 1"), EnrollingDevice("tablet 17")
+    assert "--online" in center.refuse(web.request(Role.ONLINE)).remedy
+    assert "--role online" in center.refuse(tablet.request(), online=True).remedy
+    center.enrol(web.request(Role.ONLINE), online=True)
+    assert center.record(web.device).role is Role.ONLINE
+
+
+def test_every_device_is_given_the_certificates_of_online_devices(center: Center) -> None:
+    web, tablet = EnrollingDevice("web 1"), EnrollingDevice("tablet 17")
+    own = center.enrol(web.request(Role.ONLINE), online=True).provisioning
+    given = center.enrol(tablet.request()).provisioning
+    certificate = center.record(web.device).certificate
+    assert (own.statements.count(certificate), given.statements.count(certificate)) == (1, 1)
+
+
 def _changed(field: str, value: str) -> EnrolmentRequest:
     return msgspec.structs.replace(EnrollingDevice("tablet").request(), **{field: value})
 

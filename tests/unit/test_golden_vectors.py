@@ -35,6 +35,7 @@ from sync_protocol.mesh import (
     Verdicts,
 )
 from sync_protocol.mesh_stream import MessageReader
+from sync_protocol.notice import notice_number, read_number, read_token
 from sync_protocol.receipt import read_receipt
 from sync_protocol.records import EnrolmentRequest, Provisioning, check_request, decode_record
 from sync_protocol.statement import Statement, parse_statement
@@ -256,6 +257,18 @@ def _read_mesh_messages(data: bytes) -> Values:
     return {"messages": messages}
 
 
+def _read_notice(data: bytes) -> Values:
+    notice = read_token(data.decode())
+    certificate = parse_statement((VECTORS / "valid/device_online.bin").read_bytes())
+    _trust().check(certificate)
+    notice.verify(read_device_certificate(certificate))
+    return {"signer": notice.signer.hex(), "number": notice.number, "form": notice.form, "at": notice.accepted_at}
+
+
+def _read_notice_number(data: bytes) -> Values:
+    return {"number": read_number(data.decode())}
+
+
 READERS: dict[str, Callable[[bytes], Values]] = {
     "envelope": _read_envelope,
     "envelope_unopenable": _read_unopenable,
@@ -272,6 +285,8 @@ READERS: dict[str, Callable[[bytes], Values]] = {
     "counted_list": _read_counted_list,
     "bundle": _read_bundle,
     "mesh_messages": _read_mesh_messages,
+    "notice": _read_notice,
+    "notice_number": _read_notice_number,
     "enrolment_request": _read_request,
     "provisioning": _read_provisioning,
 }
@@ -314,6 +329,11 @@ def test_withdrawn_key_is_no_longer_trusted() -> None:
 def test_dictionary_of_sealed_envelopes_is_kept_for_ever() -> None:
     data = (VECTORS / INDEX["dictionary"]).read_bytes()
     assert dictionary.DICTIONARIES[sha256(data).digest()[:8]] == data
+
+
+@pytest.mark.parametrize("vector", INDEX["notice_numbers"])
+def test_notice_number_of_a_questionnaire_is_the_one_in_the_index(vector: Values) -> None:
+    assert notice_number(vector["form"], vector["instance_id"]) == vector["number"]
 
 
 def test_every_file_is_in_the_index() -> None:

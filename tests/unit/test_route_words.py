@@ -13,6 +13,7 @@ from central_broker.storage.contract import Route, RouteCount
     [
         (None, None, ""),
         (Route.VPN, 0, "vpn"),
+        (Route.ONLINE, 0, "online"),
         (Route.MESH, 1, "mesh, 1 hop"),
         (Route.USB, 255, "usb, 255 hops"),
         (Route.RELAY, None, "relay"),

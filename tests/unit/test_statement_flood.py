@@ -20,19 +20,19 @@ from sync_protocol.statement import parse_statement
 ISSUER = SigningKey(bytes(32))
 
 
-def _record(number: int, standing: Standing, serial: int) -> DeviceRecord:
+def _record(number: int, standing: Standing, serial: int, role: Role = Role.TABLET) -> DeviceRecord:
     key = SigningKey(number.to_bytes(32, "big")).public_bytes
     statement = certify_device(
         ISSUER,
         public_key=key,
-        role=Role.TABLET,
+        role=role,
         standing=standing,
         issued_at=number,
         name="x" * 64,
         serial=serial,
     )
     return DeviceRecord(
-        device_name(key), "x" * 64, Role.TABLET, standing, key, number, serial, statement.data, 0, None, None, None
+        device_name(key), "x" * 64, role, standing, key, number, serial, statement.data, 0, None, None, None
     )
 
 
@@ -51,6 +51,12 @@ def _told(records: Iterable[DeviceRecord]) -> list[tuple[int, Standing]]:
 def test_only_devices_with_news_are_told_of() -> None:
     records = [_record(1, Standing.ACTIVE, 1), _record(2, Standing.RETURNED, 2), _record(3, Standing.ACTIVE, 3)]
     assert _told(records) == [(3, Standing.ACTIVE), (2, Standing.RETURNED)]
+
+
+def test_every_device_is_told_of_online_devices_before_the_many_that_were_returned() -> None:
+    online = [_record(5_000, Standing.ACTIVE, 1, Role.ONLINE), _record(5_001, Standing.RETURNED, 2, Role.ONLINE)]
+    told = _told([*(_record(number, Standing.RETURNED, 2) for number in range(1, 2_000)), *online])
+    assert told[:2] == [(5_001, Standing.RETURNED), (5_000, Standing.ACTIVE)]
 
 
 def _medium(number: int, standing: Standing, serial: int) -> MediumRecord:

@@ -121,7 +121,7 @@ def test_hpke_of_this_test_gives_the_published_answers() -> None:
 def test_signing_keys_and_their_names(name: str) -> None:
     key = SIGNERS[name]
     private_key = Ed25519PrivateKey.from_private_bytes(key["seed"])
-    domain = _domain("device" if name in {"tablet", "point"} else "signer")
+    domain = _domain("device" if name in {"tablet", "point", "online"} else "signer")
     assert private_key.public_key().public_bytes_raw() == key["public_key"]
     assert sha256(domain + key["public_key"]).digest()[:16] == key["name"]
 
@@ -326,6 +326,32 @@ def test_medium_identity_is_a_bundle_of_the_keys_and_the_certificate() -> None:
         assert digests == [*expected["keys"], expected["certificate"]]
         assert data.startswith(b"CNSB\1\0\0\0")
         assert len(data) <= 65_536
+
+
+def _notice_number(form: str, instance_id: str) -> str:
+    hashed = sha256(_domain("notice number") + form.encode() + b"\0" + instance_id.encode()).digest()
+    bare = f"{_number(hashed[:16]) % 10**18:018d}"
+    return bare + f"{98 - int(bare + '00') % 97:02d}"
+
+
+@pytest.mark.parametrize("vector", INDEX["notice_numbers"])
+def test_notice_number(vector: Values) -> None:
+    number = vector["number"].replace("-", "")
+    assert number == _notice_number(vector["form"], vector["instance_id"])
+    assert int(number) % 97 == 1
+
+
+@pytest.mark.parametrize("vector", _valid("notice"))
+def test_notice_token(vector: Values) -> None:
+    text, expected = _data(vector).decode(), vector["expect"]
+    data = base64.b32decode(text + "=" * (-len(text) % 8))
+    form = expected["form"].encode()
+    assert data[:8] == b"CNSN\1" + bytes((len(form), 0, 0))
+    assert data[8:24] == SIGNERS["online"]["name"] == bytes.fromhex(expected["signer"])
+    assert f"{_number(data[24:32]):018d}" == expected["number"].replace("-", "")[:18]
+    assert _number(data[32:40]) == expected["at"]
+    assert data[40:-64] == form
+    _verify("online", data, "notice")
 
 
 @pytest.mark.parametrize("vector", _valid("receipt"))

@@ -2,8 +2,8 @@
 
 Sealing is random, so every run makes other envelopes; the files are frozen so that a change of the code
 cannot change what it is checked against. `python -m tests.vectors.generate signed` writes only keys, certificates,
-media and mesh messages, which come out the same in every run, and leaves all other files as they are; with `lists`,
-only device keys and counted lists are made anew.
+media, mesh messages and notices, which come out the same in every run, and leaves all other files as they are; with
+`lists`, only device keys and counted lists are made anew.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from sync_protocol.records import Provisioning, encode_record, sign_request
 from sync_protocol.statement import Statement, Usage, sign_statement
 from tests.vectors.lists import ListKeys, write_lists
 from tests.vectors.mesh import write_mesh
+from tests.vectors.notices import notice_numbers, write_notices
 
 HERE = Path(__file__).parent
 TIME = 1_633_000_000_000_000
@@ -53,8 +54,8 @@ def _seed(name: str) -> bytes:
     return sha256(b"golden vector key " + name.encode()).digest()
 
 
-SIGNERS = ("tablet", "point", "root", "issuer", "receipts", "content", "media")
-TABLET, POINT, ROOT, ISSUER, RECEIPTS, CONTENT, MEDIA = (SigningKey(_seed(name)) for name in SIGNERS)
+SIGNERS = ("tablet", "point", "online", "root", "issuer", "receipts", "content", "media")
+TABLET, POINT, ONLINE, ROOT, ISSUER, RECEIPTS, CONTENT, MEDIA = (SigningKey(_seed(name)) for name in SIGNERS)
 CENTER = RecipientPrivateKey(_seed("center"))
 ORIGIN = device_name(TABLET.public_bytes)
 MEDIUM = sha256(b"golden vector medium").digest()[:16]
@@ -104,7 +105,7 @@ class Writer:
             for name in SIGNERS
         }
         for name, key in signers.items():
-            naming = device_name if name in {"tablet", "point"} else signer_name
+            naming = device_name if name in {"tablet", "point", "online"} else signer_name
             key["name"] = naming(bytes.fromhex(key["public_key"])).hex()
         center = {
             "seed": _seed("center").hex(),
@@ -117,6 +118,7 @@ class Writer:
             "recipient": center,
             "valid": list(self.valid.values()),
             "malformed": list(self.malformed.values()),
+            "notice_numbers": notice_numbers(),
         }
         (HERE / "dictionary.bin").write_bytes(dictionary.CURRENT)
         text = json.dumps(index, indent=1, ensure_ascii=False)
@@ -409,6 +411,7 @@ def write_identity(writer: Writer) -> list[Statement]:
     for key, role, standing, name, serial in (
         (TABLET, Role.TABLET, Standing.ACTIVE, "tablet 17", 1),
         (POINT, Role.COLLECTION_POINT, Standing.REVOKED, "Петропавл — ноутбук № 3", 4),
+        (ONLINE, Role.ONLINE, Standing.ACTIVE, "sanaq web 1", 1),
     ):
         device = certify_device(
             ISSUER,
@@ -419,7 +422,8 @@ def write_identity(writer: Writer) -> list[Statement]:
             name=name,
             serial=serial,
         )
-        devices.append(device)
+        if role is not Role.ONLINE:  # the frozen provisioning and bundles are older
+            devices.append(device)
         writer.accept(
             f"device_{role.name.lower()}",
             "device_certificate",
@@ -493,7 +497,7 @@ def refuse_identity(writer: Writer) -> None:
         ("device_name_not_utf8", device + b"\xff\xff", "bad_field"),
         ("device_name_not_printable", device + b"a\n", "bad_field"),
         ("device_name_empty", device[:-1] + b"\0", "bad_field"),
-        ("device_role_unknown", device[:32] + b"\3" + device[33:] + b"ab", "bad_field"),
+        ("device_role_unknown", device[:32] + b"\4" + device[33:] + b"ab", "bad_field"),
         ("device_standing_unknown", device[:33] + b"\0" + device[34:] + b"ab", "bad_field"),
         ("device_reserved_bytes", device[:34] + b"\1" + device[35:] + b"ab", "bad_field"),
         ("device_key_is_another", POINT.public_bytes + device[32:] + b"ab", "bad_field"),
@@ -820,6 +824,7 @@ def main() -> None:
     write_media(writer)
     refuse_media(writer)
     write_mesh(writer)
+    write_notices(writer, ONLINE, TABLET)
     if anew:
         receipts = write_receipts(writer, chain)
         write_bundles(writer, [*statements, *receipts], heads, chain)

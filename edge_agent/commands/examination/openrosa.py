@@ -29,10 +29,7 @@ def check_openrosa(subject: Subject) -> Iterator[Finding]:
         found = "the OpenRosa endpoint is switched off (intake.openrosa): ODK Collect and Enketo cannot submit"
         yield Finding(_CHECK, Verdict.OK, found)
         return
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        problem = f"form programs cannot submit: {', '.join(missing)} is missing"
-        yield Finding(_CHECK, Verdict.PROBLEM, problem, "install the release anew")
+    yield from package_findings(_CHECK)
     if subject.running:
         yield from daemon_findings((subject.status or {}).get("openrosa"), intake.openrosa_port)
     else:
@@ -40,6 +37,14 @@ def check_openrosa(subject: Subject) -> Iterator[Finding]:
     state_directory = subject.configuration.device.state_directory
     yield from key_findings(state_directory)
     yield from forms_findings(state_directory)
+
+
+def package_findings(check: str) -> Iterator[Finding]:
+    """Return what is missing for any endpoint that speaks HTTP."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        problem = f"nothing can be submitted: {', '.join(missing)} is missing"
+        yield Finding(check, Verdict.PROBLEM, problem, "install the release anew")
 
 
 def daemon_findings(status: dict[str, Any] | None, port: int) -> Iterator[Finding]:
@@ -58,18 +63,25 @@ def daemon_findings(status: dict[str, Any] | None, port: int) -> Iterator[Findin
 def port_finding(port: int) -> Finding:
     """Return whether the endpoint could listen."""
     for family, address in _ADDRESSES:
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as trial:
-                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                trial.bind((address, port))
-        except OSError as error:
-            if family == socket.AF_INET6 and error.errno in _NO_SUCH_ADDRESS:
-                continue
-            problem = f"port {port} of {address} cannot be used: {error.strerror}"
+        problem = bind_problem(family, address, port, needed=family == socket.AF_INET)
+        if problem is not None:
             return Finding(_CHECK, Verdict.PROBLEM, problem, _other_port(port))
     return Finding(_CHECK, Verdict.OK, f"port {port} is free for them")
+
+
+def bind_problem(family: socket.AddressFamily, address: str, port: int, *, needed: bool = True) -> str | None:
+    """Return why nobody could listen there; None where one can, or where an address that is not needed is missing."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            trial.bind((address, port))
+    except OSError as error:
+        if not needed and error.errno in _NO_SUCH_ADDRESS:
+            return None
+        return f"port {port} of {address} cannot be used: {error.strerror}"
+    return None
 
 
 def _other_port(port: int) -> str:

@@ -109,14 +109,21 @@ class _JsonHints(msgspec.Struct):
     meta: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
-def _read_json(body: bytes) -> XFormIdentity | Unacceptable:
+def json_problem(body: bytes) -> str | None:
+    """Return why bytes are nothing that a JSON parser should be given; None when they may be."""
     try:
         body.decode()
-        if _depth(body) > JSON_DEPTH_MAX:
-            return Unacceptable(f"its JSON is nested deeper than {JSON_DEPTH_MAX} levels", "correct the form program")
-        hints = msgspec.json.decode(body, type=_JsonHints)
     except UnicodeDecodeError as error:
-        return Unacceptable(f"it is not UTF-8 text: byte {error.start + 1}", "write JSON as UTF-8")
+        return f"it is not UTF-8 text: byte {error.start + 1}"
+    return f"its JSON is nested deeper than {JSON_DEPTH_MAX} levels" if _depth(body) > JSON_DEPTH_MAX else None
+
+
+def _read_json(body: bytes) -> XFormIdentity | Unacceptable:
+    problem = json_problem(body)
+    if problem is not None:
+        return Unacceptable(problem, "correct the form program")
+    try:
+        hints = msgspec.json.decode(body, type=_JsonHints)
     except (msgspec.DecodeError, RecursionError) as error:
         return Unacceptable(f"it is not a JSON object: {error}", "correct the form program")
     meta = _JsonHints()

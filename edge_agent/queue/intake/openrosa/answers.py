@@ -13,8 +13,11 @@ from enum import Enum, auto
 from typing import Final
 from xml.sax.saxutils import escape
 
+from sync_protocol.notice import Notice
+
 LANGUAGES: Final = ("en", "ru", "kk")
 XML: Final = "text/xml; charset=utf-8"
+NOTICE_NAMESPACE: Final = "urn:census-sync:notice"
 
 
 class Outcome(Enum):
@@ -26,7 +29,9 @@ class Outcome(Enum):
     MALFORMED = auto()
     NO_XML = auto()
     BAD_XML = auto()
+    BAD_JSON = auto()
     WRONG_KEY = auto()
+    WRONG_TOKEN = auto()
     FOREIGN_PAGE = auto()
     NOT_FOUND = auto()
     NOT_ALLOWED = auto()
@@ -34,6 +39,7 @@ class Outcome(Enum):
     CONFLICT = auto()
     TOO_LARGE = auto()
     NOT_MULTIPART = auto()
+    NOT_JSON = auto()
     WRONG_HOST = auto()
     UNACCEPTABLE = auto()
     NOT_NOW = auto()
@@ -56,7 +62,9 @@ _STATUS: Final[Mapping[Outcome, int]] = {
     Outcome.MALFORMED: 400,
     Outcome.NO_XML: 400,
     Outcome.BAD_XML: 400,
+    Outcome.BAD_JSON: 400,
     Outcome.WRONG_KEY: 401,
+    Outcome.WRONG_TOKEN: 401,
     Outcome.FOREIGN_PAGE: 403,
     Outcome.NOT_FOUND: 404,
     Outcome.NOT_ALLOWED: 405,
@@ -64,6 +72,7 @@ _STATUS: Final[Mapping[Outcome, int]] = {
     Outcome.CONFLICT: 409,
     Outcome.TOO_LARGE: 413,
     Outcome.NOT_MULTIPART: 415,
+    Outcome.NOT_JSON: 415,
     Outcome.WRONG_HOST: 421,
     Outcome.UNACCEPTABLE: 422,
     Outcome.NOT_NOW: 503,
@@ -101,10 +110,20 @@ _SENTENCES: Final[Mapping[Outcome, tuple[str, str, str]]] = {
         "XML анкеты не может быть принят.",
         "Сауалнаманың XML-і қабылданбайды.",
     ),
+    Outcome.BAD_JSON: (
+        "The questionnaire's JSON cannot be accepted. Correct it, and send it again.",
+        "JSON анкеты не может быть принят. Исправьте его и отправьте ещё раз.",
+        "Сауалнаманың JSON-ы қабылданбайды. Оны түзетіп, қайтадан жіберіңіз.",
+    ),
     Outcome.WRONG_KEY: (
         "The key in the address is not this device's. Ask for the address: edge-agent status.",
         "Ключ в адресе не от этого устройства. Узнайте адрес: edge-agent status.",
         "Мекенжайдағы кілт бұл құрылғыдікі емес. Мекенжайды біліңіз: edge-agent status.",
+    ),
+    Outcome.WRONG_TOKEN: (
+        "The token is missing or not known here. Send the header Authorization: Bearer and a token in force.",
+        "Токен отсутствует или неизвестен. Отправьте заголовок Authorization: Bearer с действующим токеном.",
+        "Токен жоқ немесе белгісіз. Authorization: Bearer тақырыбын қолданыстағы токенмен жіберіңіз.",
     ),
     Outcome.FOREIGN_PAGE: (
         "This web page may not use the endpoint. The operator can allow it: intake.openrosa_origins.",
@@ -141,6 +160,11 @@ _SENTENCES: Final[Mapping[Outcome, tuple[str, str, str]]] = {
         "Анкеты отправляются как multipart/form-data. Обновите программу анкетирования.",
         "Сауалнамалар multipart/form-data түрінде жіберіледі. Сауалнама бағдарламасын жаңартыңыз.",
     ),
+    Outcome.NOT_JSON: (
+        "Questionnaires come to this address as application/json, one in a request.",
+        "По этому адресу анкеты принимаются как application/json, по одной в запросе.",
+        "Бұл мекенжайға сауалнамалар application/json түрінде, сұрауға бір-бірден жіберіледі.",
+    ),
     Outcome.WRONG_HOST: (
         "This address is for programs on this device only: use 127.0.0.1 or localhost.",
         "Этот адрес только для программ на этом устройстве: используйте 127.0.0.1 или localhost.",
@@ -170,6 +194,8 @@ class Answer:
 
     outcome: Outcome
     detail: str = ""
+    notice: Notice | None = None
+    """That the respondent has been counted; of a questionnaire that was filled online, and accepted."""
 
 
 def sentence(outcome: Outcome, language: str) -> str:
@@ -178,14 +204,20 @@ def sentence(outcome: Outcome, language: str) -> str:
 
 
 def response_xml(answer: Answer, language: str) -> bytes:
-    """Return the OpenRosaResponse document."""
+    """Return the OpenRosaResponse document; clients pass over what they do not know behind the message."""
     said = sentence(answer.outcome, language) + (f" ({answer.detail})" if answer.detail else "")
     nature = "submit_success" if answer.outcome.is_success else "submit_error"
     visible = "".join(letter if letter.isprintable() else "?" for letter in said)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<OpenRosaResponse xmlns="http://openrosa.org/http/response">'
-        f'<message nature="{nature}">{escape(visible)}</message></OpenRosaResponse>\n'
+        f'<message nature="{nature}">{escape(visible)}</message>{_notice_xml(answer.notice)}</OpenRosaResponse>\n'
     ).encode()
+
+
+def _notice_xml(notice: Notice | None) -> str:
+    if notice is None:
+        return ""
+    return f'<notice xmlns="{NOTICE_NAMESPACE}" number="{notice.number}" token="{notice.token}"/>'
 
 
 def language_of(accept_language: str) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -19,6 +19,7 @@ from edge_agent.engine.effects import Accepted
 from edge_agent.engine.ports import QueueDesk
 from edge_agent.engine.store import StoreFault, StoreFull
 from edge_agent.queue.intake.intake import Intake, instance_key
+from edge_agent.queue.intake.notices import NoticeDesk
 from edge_agent.queue.intake.openrosa.answers import Answer, Outcome
 from edge_agent.queue.intake.openrosa.batches import Batch, BatchFolder, Joined, body_of, file_digest
 from edge_agent.queue.intake.openrosa.receiving import MEMORY_BYTES_MAX, ReceivedPost, Refusal
@@ -50,20 +51,28 @@ class SubmissionDesk:
         bytes_max: int,
         clock: Callable[[], int],
         new_occasion: Callable[[], str],
+        notices: NoticeDesk | None = None,
     ) -> None:
-        """`bytes_max` of a questionnaire with everything that belongs to it."""
+        """`bytes_max` of a questionnaire with everything that belongs to it. With `notices`, what is accepted is
+        answered with one.
+        """
         self._intake = intake
         self._queue = queue
         self._batches = batches
         self._bytes_max = bytes_max
         self._clock = clock
         self._new_occasion = new_occasion
+        self._notices = notices
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._large = asyncio.Lock()
 
     async def submit(self, post: ReceivedPost) -> Answer:
         """Return when the answer is true: nothing is said to be safe that is not on disk."""
         return await self._answered(self._submit(post))
+
+    async def submit_whole(self, raw: RawSubmission, *, is_edit: bool) -> Answer:
+        """The same for a questionnaire in one piece, which names its form and its instance id."""
+        return await self._answered(self._submit_whole(raw, is_edit=is_edit))
 
     async def complete_what_is_left(self) -> None:
         """Take batches whose last request came before a death, and those whose client has given up; raises OSError."""
@@ -97,11 +106,46 @@ class SubmissionDesk:
         async with self._room_for(post.data_bytes):
             xml = post.xml()
             identity, digest = _identity_of(xml), sha256(xml).digest()
+            self._check_notice(identity.form, identity.instance_id)
             if not identity.instance_id:
                 return await self._submit_nameless(post, xml)
         batch = Batch(instance_key(identity.form, identity.instance_id), digest)
         async with self._turn(batch.instance), self._room_for(post.data_bytes + self._batches.data_bytes(batch)):
-            return await self._submit_named(post, batch, is_edit=bool(identity.deprecated_id))
+            answer = await self._submit_named(post, batch, is_edit=bool(identity.deprecated_id))
+            return await self._with_notice(answer, identity.form, identity.instance_id)
+
+    async def _submit_whole(self, raw: RawSubmission, *, is_edit: bool) -> Answer:
+        self._check_notice(raw.form, raw.instance_id)
+        batch = Batch(instance_key(raw.form, raw.instance_id), sha256(raw.body).digest())
+        async with self._turn(batch.instance), self._room_for(len(raw.body)):
+            known = await self._known(batch.instance)
+            if self._conflicts(batch, known) and not is_edit:
+                return _conflict()
+            answer = Answer(Outcome.REPEATED) if _is_among(batch, known) else await self._hand_over(raw, "")
+            return await self._with_notice(answer, raw.form, raw.instance_id)
+
+    def _check_notice(self, form: str, instance_id: str) -> None:
+        """Raise Refusal when a notice is due, and none could be given."""
+        problem = None if self._notices is None else self._notices.problem_with(form, instance_id)
+        if problem is not None:
+            log.warning("submission_refused", problem=problem)
+            raise Refusal(Outcome.UNACCEPTABLE, problem)
+
+    async def _with_notice(self, answer: Answer, form: str, instance_id: str) -> Answer:
+        """Of whatever came under one instance id the first date counts, so that a repetition gets the same notice."""
+        if self._notices is None or answer.outcome not in (Outcome.TAKEN, Outcome.REPEATED):
+            return answer
+        instance = instance_key(form, instance_id)
+        accepted_at = await self._queue.ask(lambda transaction: transaction.submitted_at(instance))
+        return replace(answer, notice=self._notices.notice(form, instance_id, accepted_at or self._clock()))
+
+    async def _known(self, instance: bytes) -> Sequence[bytes]:
+        return await self._queue.ask(lambda transaction: transaction.submission_keys(instance))
+
+    def _conflicts(self, batch: Batch, known: Sequence[bytes]) -> bool:
+        """Return whether other answers came under the same instance id: in the queue, or as parts of a batch."""
+        begun = self._batches.of_instance(batch.instance)
+        return _others(batch, known) or any(other != batch for other in begun)
 
     async def _submit_nameless(self, post: ReceivedPost, xml: bytes) -> Answer:
         """Without an instance id nothing can be joined, and nothing be known again."""
@@ -110,19 +154,17 @@ class SubmissionDesk:
         return await self._take(Joined(xml, tuple(post.attachments())), self._new_occasion())
 
     async def _submit_named(self, post: ReceivedPost, batch: Batch, *, is_edit: bool) -> Answer:
-        known = await self._queue.ask(lambda transaction: transaction.submission_keys(batch.instance))
+        known = await self._known(batch.instance)
+        if self._conflicts(batch, known) and not is_edit:
+            return _conflict()
         begun = self._batches.of_instance(batch.instance)
-        others = any(not key.startswith(batch.instance + batch.xml_digest) for key in known)
-        if (others or any(other != batch for other in begun)) and not is_edit:
-            log.warning("openrosa_conflict")
-            return Answer(Outcome.CONFLICT)
         with_files = any(len(key) > len(batch.instance + batch.xml_digest) for key in known)
         if with_files and batch not in begun and self._are_taken(post, batch):
             return Answer(Outcome.STAGED if post.incomplete else Outcome.REPEATED)
         if post.incomplete or batch in begun:
             await self._keep(post, batch, begun=batch in begun)
             return Answer(Outcome.STAGED) if post.incomplete else await self._take_batch(batch)
-        if known and not others and not post.has_attachments:
+        if known and not _others(batch, known) and not post.has_attachments:
             # Whatever files came with them: these answers are in the queue.
             return Answer(Outcome.REPEATED)
         return await self._take(Joined(post.xml(), tuple(post.attachments())), "")
@@ -171,7 +213,10 @@ class SubmissionDesk:
     async def _take(self, joined: Joined, occasion: str) -> Answer:
         self._check_size(joined)
         media_type = MEDIA_TYPE_ATTACHMENTS if joined.attachments else MEDIA_TYPE_XML
-        (answer,) = await self._intake.take([RawSubmission(body_of(joined), media_type)], occasion)
+        return await self._hand_over(RawSubmission(body_of(joined), media_type), occasion)
+
+    async def _hand_over(self, raw: RawSubmission, occasion: str) -> Answer:
+        (answer,) = await self._intake.take([raw], occasion)
         if isinstance(answer, Accepted):
             return Answer(Outcome.REPEATED if answer.repeated else Outcome.TAKEN)
         if answer.full:
@@ -194,6 +239,19 @@ class SubmissionDesk:
             yield
 
 
+def _conflict() -> Answer:
+    log.warning("openrosa_conflict")
+    return Answer(Outcome.CONFLICT)
+
+
+def _is_among(batch: Batch, keys: Sequence[bytes]) -> bool:
+    return any(key.startswith(batch.instance + batch.xml_digest) for key in keys)
+
+
+def _others(batch: Batch, keys: Sequence[bytes]) -> bool:
+    return any(not key.startswith(batch.instance + batch.xml_digest) for key in keys)
+
+
 def _identity_of(xml: bytes) -> XFormIdentity:
     """Return what the XML says of itself; raises Refusal for what the intake would refuse, before any of it is kept."""
     identity = read_xform(xml)
@@ -208,8 +266,3 @@ def _identity_of(xml: bytes) -> XFormIdentity:
             problem = f"its {what} is longer than {NAME_CHARACTERS_MAX} characters or not printable"
             raise Refusal(Outcome.UNACCEPTABLE, problem)
     return identity
-
-
-def spool_folder(state_directory: Path) -> Path:
-    """Return where unfinished questionnaires are kept."""
-    return state_directory / "openrosa"

@@ -62,20 +62,10 @@ class Guard:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        shown_to = origin if origin in self._origins else None
-
-        async def send_marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                marked = MutableHeaders(scope=message)
-                marked.update(self._headers())
-                marked["X-Content-Type-Options"] = "nosniff"
-                marked["Content-Security-Policy"] = "default-src 'none'; sandbox"
-                marked["Vary"] = "Origin, Accept-Language"
-                if shown_to is not None:
-                    marked["Access-Control-Allow-Origin"] = shown_to
-                    marked["Access-Control-Expose-Headers"] = _SHOWN_HEADERS
-            await send(message)
-
+        shown = {"Vary": "Origin, Accept-Language"}
+        if origin is not None and origin in self._origins:
+            shown |= {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _SHOWN_HEADERS}
+        send_marked = marking(send, lambda: {**self._headers(), **shown})
         refusal = self._refusal(scope, headers, origin)
         if refusal is not None:
             self._tell(refusal)
@@ -111,11 +101,25 @@ _REASONS: Final = {
 }
 
 
-async def pass_over(receive: Receive, seconds_max: float) -> None:
+def marking(send: Send, headers: Callable[[], Mapping[str, str]]) -> Send:
+    """Return `send` with these headers on every response, and those that keep a browser from making anything of it."""
+
+    async def send_marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            marked = MutableHeaders(scope=message)
+            marked.update(headers())
+            marked["X-Content-Type-Options"] = "nosniff"
+            marked["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        await send(message)
+
+    return send_marked
+
+
+async def pass_over(receive: Receive, seconds_max: float, bytes_max: int = _PASSED_OVER_BYTES_MAX) -> None:
     """Read what a refused client sends, as OpenRosa asks for: many send all before they listen, and a connection that
     is ended before takes the answer from them.
     """
-    bytes_left = _PASSED_OVER_BYTES_MAX
+    bytes_left = bytes_max
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds_max):
             while bytes_left > 0:
