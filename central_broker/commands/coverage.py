@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 
 from central_broker.backup import as_time
 from central_broker.commands.context import CenterContext, json_option, now, pass_center
+from central_broker.commands.coverage_context import looked, meant
+from central_broker.commands.coverage_lists import coverage_assign, coverage_assignments, coverage_send
 from central_broker.commands.coverage_shown import (
     GROUNDS,
     NUMBERS,
@@ -27,13 +27,9 @@ from central_broker.commands.coverage_shown import (
     visit_document,
     visit_row,
 )
-from central_broker.coverage.indexing import bring_up_to_date
-from central_broker.coverage.inquiry import Coverage, look, people_of
+from central_broker.coverage.inquiry import people_of
 from central_broker.coverage.matching import Verdict
-from central_broker.coverage.people import Place
-from central_broker.coverage.places import Places
 from central_broker.coverage.report import By, sum_of
-from central_broker.storage.contract import Storage
 from central_broker.storage.coverage_records import Decision
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
 
@@ -64,8 +60,8 @@ def coverage(context: click.Context, by: str, within: str | None, as_json: bool)
     """
     if context.invoked_subcommand is not None:
         return
-    with _looked(context.ensure_object(CenterContext), quiet=as_json) as (_, seen):
-        place = None if within is None else _meant(seen.places, within)
+    with looked(context.ensure_object(CenterContext), quiet=as_json) as (_, seen):
+        place = None if within is None else meant(seen.places, within)
         lines = seen.table(By(by), place)
     if as_json:
         print_json([line_document(By(by), key, line, seen.places) for key, line in lines.items()])
@@ -87,8 +83,8 @@ def coverage(context: click.Context, by: str, within: str | None, as_json: bool)
 @pass_center
 def coverage_people(center: CenterContext, institution: str, missing: bool, as_json: bool) -> None:
     """Everybody of an institution (its BIN, or its name as in the table): listed or not, counted when and how."""
-    with _looked(center, quiet=as_json) as (storage, seen):
-        place = _meant(seen.places, institution)
+    with looked(center, quiet=as_json) as (storage, seen):
+        place = meant(seen.places, institution)
         people = [one for one in people_of(storage, seen, place) if not (missing and one.counted)]
     if as_json:
         print_json([standing_document(one) for one in people])
@@ -106,7 +102,7 @@ def coverage_pairs(center: CenterContext, everything: bool, as_json: bool) -> No
 
     Those on certain grounds count as one person already; they can be parted by a decision as well.
     """
-    with _looked(center, quiet=as_json) as (_, seen):
+    with looked(center, quiet=as_json) as (_, seen):
         pairs = [one for one in seen.pairs if everything or one.waits]
     if as_json:
         print_json([pair_document(one) for one in pairs])
@@ -132,18 +128,24 @@ Examples:
 @click.argument("verdict", type=click.Choice([one.value for one in Verdict]))
 @click.option("--reason", required=True, help="Why; it is kept with the decision.")
 @click.option("--by", "decided_by", help="Who decides.  [the user of this machine]")
+@json_option
 @pass_center
-def coverage_settle(center: CenterContext, pair: str, verdict: str, reason: str, decided_by: str | None) -> None:
+def coverage_settle(
+    center: CenterContext, *, pair: str, verdict: str, reason: str, decided_by: str | None, as_json: bool
+) -> None:
     """Decide whether a pair of `coverage pairs` is one person. Nothing is deleted, and a later decision may differ."""
-    with _looked(center, quiet=True) as (storage, seen):
-        meant = [one for one in seen.pairs if one.key == pair]
-        if not meant:
+    with looked(center, quiet=True) as (storage, seen):
+        found = [one for one in seen.pairs if one.key == pair]
+        if not found:
             fail(f"there is no pair {pair}", "central-broker coverage pairs --all shows them", exit_status=EXIT_USAGE)
         if not reason.strip():
             fail("a decision needs a reason", "say it with --reason", exit_status=EXIT_USAGE)
         who = decided_by or getpass.getuser()
-        couple = meant[0].couple
-        storage.record_decision(Decision(couple, Verdict(verdict), reason.strip(), who, now()))
+        decision = Decision(found[0].couple, Verdict(verdict), reason.strip(), who, now())
+        storage.record_decision(decision)
+    if as_json:
+        print_json(decision_document(decision))
+        return
     print_line(f"{pair}: {'one person' if verdict == Verdict.SAME else 'two people'}, decided by {who}.")
 
 
@@ -161,6 +163,25 @@ def coverage_decisions(center: CenterContext, as_json: bool) -> None:
     print_table(("pair", "verdict", "by", "at", "reason"), rows, empty="nothing was decided yet")
 
 
+@coverage.command(name="notices")
+@click.option("--all", "everything", is_flag=True, help="Also those that were given.")
+@json_option
+@pass_center
+def coverage_notices(center: CenterContext, everything: bool, as_json: bool) -> None:
+    """Households that said they were counted online, with a notice that was never given.
+
+    Their questionnaire may still be under way; otherwise they were not counted.
+    """
+    with looked(center, quiet=as_json) as (storage, _):
+        claims = [(visit, given) for visit, given in storage.coverage_claims() if everything or not given]
+    if as_json:
+        print_json([{**visit_document(one), "notice": one.claimed_notice, "was_given": given} for one, given in claims])
+        return
+    rows = [(*visit_row(one), one.claimed_notice, "given" if given else "never given") for one, given in claims]
+    columns = ("envelope", "form", "channel", "day", "is", "interviewer", "notice", "was")
+    print_table(columns, rows, empty="every notice that was shown to an interviewer was given")
+
+
 @coverage.command(name="flagged")
 @json_option
 @pass_center
@@ -170,8 +191,8 @@ def coverage_flagged(center: CenterContext, as_json: bool) -> None:
     Questionnaires that are early, late or without a day; people born after the critical moment, or with an IIN that
     cannot be one.
     """
-    with _looked(center, quiet=as_json) as (storage, _):
-        visits, people = storage.coverage_visits(untimely=True), storage.coverage_flagged_people()
+    with looked(center, quiet=as_json) as (storage, _):
+        visits, people = storage.coverage_untimely(), storage.coverage_flagged_people()
     if as_json:
         print_json(
             {
@@ -186,23 +207,5 @@ def coverage_flagged(center: CenterContext, as_json: bool) -> None:
     print_table(columns, [flagged_row(one) for one in people], empty="no person is flagged")
 
 
-@contextmanager
-def _looked(center: CenterContext, *, quiet: bool) -> Iterator[tuple[Storage, Coverage]]:
-    """Bring the index up to date, with progress for people, and look."""
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn
-
-    rules = center.configuration().census.rules
-    with center.storage() as storage:
-        columns = (TextColumn("{task.description} {task.completed}"),)
-        with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as progress:
-            task = progress.add_task("questionnaires read", total=None)
-            places = bring_up_to_date(storage, rules, lambda count: progress.advance(task, count))
-        yield storage, look(storage, places)
-
-
-def _meant(places: Places, text: str) -> Place:
-    place = places.meant(text)
-    if place is None:
-        fail(f"no place {text!r} is known", "central-broker places lists them", exit_status=EXIT_USAGE)
-    return place
+for _command in (coverage_assign, coverage_assignments, coverage_send):
+    coverage.add_command(_command)

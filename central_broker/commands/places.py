@@ -39,8 +39,9 @@ Example:
 """,
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@json_option
 @pass_center
-def places_territories(center: CenterContext, file: Path) -> None:
+def places_territories(center: CenterContext, file: Path, as_json: bool) -> None:
     """Take a CSV file as the table of oblasts and districts, in the place of the one before.
 
     Columns: code, parent (empty for an oblast), name, and more names of the same in columns that begin with `name`.
@@ -56,8 +57,11 @@ def places_territories(center: CenterContext, file: Path) -> None:
         if lost:
             _refuse(file, PlacesRefused(f"{len(lost)} institutions lie in districts that are not in it: {lost[0]}"))
         storage.replace_places(territories, storage.institutions())
-    oblasts = sum(not one.parent for one in territories)
-    print_line(f"{oblasts} oblasts and {len(territories) - oblasts} districts; everybody is sorted by them anew.")
+    of_oblasts = sum(not one.parent for one in territories)
+    if as_json:
+        print_json({"oblasts": of_oblasts, "districts": len(territories) - of_oblasts})
+        return
+    print_line(f"{of_oblasts} oblasts and {len(territories) - of_oblasts} districts; everybody is sorted by them anew.")
 
 
 @places.command(
@@ -71,8 +75,9 @@ Example:
 """,
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@json_option
 @pass_center
-def places_institutions(center: CenterContext, file: Path) -> None:
+def places_institutions(center: CenterContext, file: Path, as_json: bool) -> None:
     """Take a CSV file as the table of institutions, in the place of the one before.
 
     Columns: bin, name, district (a code of the territory table), and type where it is known. What a questionnaire says
@@ -84,6 +89,9 @@ def places_institutions(center: CenterContext, file: Path) -> None:
         except PlacesRefused as refused:
             _refuse(file, refused)
         storage.replace_places(storage.territories(), institutions)
+    if as_json:
+        print_json({"institutions": len(institutions)})
+        return
     print_line(f"{len(institutions)} institutions; everybody is sorted by them anew.")
 
 

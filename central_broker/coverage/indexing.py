@@ -19,6 +19,8 @@ from central_broker.coverage.questions import PeopleForm, people_form
 from central_broker.coverage.rules import CensusRules, Channel, Timing
 from central_broker.storage.contract import Route, Storage
 from central_broker.storage.coverage_records import PersonRow, Visit, VisitRow
+from sync_protocol.errors import ProtocolError
+from sync_protocol.notice import notice_number, read_number
 
 _BATCHES_AT_ONCE: Final = 10
 """Some thousand questionnaires at a time: their rows are in memory together."""
@@ -101,7 +103,8 @@ def _visit(form: PeopleForm, row: VisitRow, rules: CensusRules, places: Places) 
         Timing.INSIDE if form.kind is Kind.LISTED else rules.timing_of(channel, day),
         said.get("interviewer_number") or row.device,
         place,
-        said.get("notification_number"),
+        notice_number(form.form, row.instance_id) if row.route == Route.ONLINE else None,
+        _claimed(said.get("notification_number")),
         row.counts,
     )
 
@@ -130,6 +133,15 @@ def _person(form: PeopleForm, visit: Visit, row: PersonRow, rules: CensusRules) 
         has_wrong_iin=bool(written) and iin is None,
         is_born_after=form.kind is not Kind.LISTED and rules.is_born_after(born),
     )
+
+
+def _claimed(written: str | None) -> str | None:
+    if not written:
+        return None
+    try:
+        return read_number(written)
+    except ProtocolError:
+        return written
 
 
 def _day(value: object) -> date | None:

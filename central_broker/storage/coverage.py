@@ -12,8 +12,8 @@ from central_broker.coverage.places import Institution, Territory
 from central_broker.coverage.questions import PeopleForm
 from central_broker.coverage.report import Grouping
 from central_broker.coverage.rules import Channel, Timing
+from central_broker.storage.census_records import Row
 from central_broker.storage.census_tables import quoted, view_name
-from central_broker.storage.contract import Route
 from central_broker.storage.coverage_records import Decision, PersonRow, Visit, VisitRow
 from central_broker.storage.coverage_rows import (
     PERSON_COLUMNS,
@@ -140,34 +140,39 @@ class Coverage:
 
     def coverage_people(self, within: Place) -> list[Person]:
         rows = self.read(
-            _PERSON + " WHERE counts = 1 AND (region = %s OR %s = '') AND (district = %s OR %s = '')"
-            " AND (institution = %s OR %s = '') ORDER BY name_key, origin, id, position",
-            (within.region, within.region, within.district, within.district, within.institution, within.institution),
+            _PERSON + " WHERE counts = 1" + _WITHIN + " ORDER BY name_key, origin, id, position",
+            _within_parameters(within),
         )
         return [person_of(row) for row in rows]
 
-    def coverage_visits(self, *, untimely: bool = False, with_notice: bool = False) -> list[Visit]:
+    def coverage_untimely(self) -> list[Visit]:
         rows = self.read(
-            f"SELECT {names_of(VISIT_COLUMNS)} FROM coverage_visit WHERE counts = 1 AND kind <> %s"  # noqa: S608 - literals only
-            " AND (%s = 0 OR timing <> %s) AND (%s = 0 OR claimed_notice IS NOT NULL)"
+            f"SELECT {names_of(VISIT_COLUMNS)} FROM coverage_visit WHERE counts = 1 AND kind <> %s AND timing <> %s"  # noqa: S608 - literals only
             " ORDER BY committed_at, origin, id",
-            (Kind.LISTED.value, int(untimely), Timing.INSIDE.value, int(with_notice)),
+            (Kind.LISTED.value, Timing.INSIDE.value),
         )
         return [visit_of(row) for row in rows]
+
+    def coverage_claims(self) -> list[tuple[Visit, bool]]:
+        rows = self.read(
+            f"SELECT {names_of(VISIT_COLUMNS, 'v')},"  # noqa: S608 - literals only
+            " EXISTS (SELECT 1 FROM coverage_visit given WHERE given.notice = v.claimed_notice)"
+            " FROM coverage_visit v WHERE v.counts = 1 AND v.claimed_notice IS NOT NULL"
+            " ORDER BY v.committed_at, v.origin, v.id"
+        )
+        return [(visit_of(row[:-1]), bool(row[-1])) for row in rows]
+
+    def coverage_notices(self, within: Place) -> list[str]:
+        rows = self.read(
+            "SELECT DISTINCT notice FROM coverage_visit"  # noqa: S608 - literals only
+            " WHERE notice IS NOT NULL" + _WITHIN + " ORDER BY notice",
+            _within_parameters(within),
+        )
+        return [notice for (notice,) in rows]
 
     def coverage_flagged_people(self) -> list[Person]:
         where = " WHERE counts = 1 AND (wrong_iin = 1 OR born_after = 1) ORDER BY committed_at, origin, id, position"
         return [person_of(row) for row in self.read(_PERSON + where)]
-
-    def online_instances(self) -> list[tuple[str, str]]:
-        return [
-            (form, instance)
-            for form, instance in self.read(
-                "SELECT q.form, q.instance_id FROM questionnaire q JOIN envelope e ON e.origin = q.origin"
-                " AND e.id = q.id WHERE e.route = %s",
-                (Route.ONLINE.value,),
-            )
-        ]
 
     def record_decision(self, decision: Decision) -> None:
         (one, other) = decision.couple
@@ -187,6 +192,19 @@ class Coverage:
                 ),
             )
 
+    def assignments(self) -> list[tuple[bytes, str]]:
+        rows = self.read("SELECT device, place FROM coverage_assignment ORDER BY device, place")
+        return [(bytes(device), place) for device, place in rows]
+
+    def assign(self, device: bytes, places: Sequence[str]) -> None:
+        with self.writing() as statements:
+            statements.execute("DELETE FROM coverage_assignment WHERE device = %s", (device,))
+            statements.insert_rows(
+                "coverage_assignment",
+                (("device", "bytea"), ("place", "text")),
+                [(device, place) for place in dict.fromkeys(places)],
+            )
+
     def decisions(self) -> list[Decision]:
         rows = self.read(
             "SELECT origin, id, position, other_origin, other_id, other_position, verdict, reason, decided_by,"
@@ -199,6 +217,8 @@ class Coverage:
 
 
 _PERSON: Final = f"SELECT {names_of(PERSON_COLUMNS)} FROM coverage_person"  # noqa: S608 - literals only
+
+_WITHIN: Final = " AND (region = %s OR %s = '') AND (district = %s OR %s = '') AND (institution = %s OR %s = '')"
 
 _LINKED: Final = (
     _PERSON + " WHERE counts = 1 AND ("  # noqa: S608 - literals only
@@ -257,3 +277,7 @@ def _recount(statements: Statements, form: PeopleForm, after: int, upto: int) ->
             f" WHERE (origin, id) IN ({touched})",
             given,
         )
+
+
+def _within_parameters(within: Place) -> Row:
+    return tuple(one for one in (within.region, within.district, within.institution) for _ in range(2))

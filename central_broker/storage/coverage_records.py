@@ -17,8 +17,8 @@ from central_broker.storage.census_records import Row
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A questionnaire that tells of people. `claimed_notice` is the notice of having been counted online that an
-    interviewer was shown, as typed.
+    """A questionnaire that tells of people. `notice` is the number of the notice that it was given when it came online,
+    `claimed_notice` the one that an interviewer was told: as typed, where no number looks like that.
     """
 
     origin: bytes
@@ -31,6 +31,7 @@ class Visit:
     timing: Timing
     interviewer: str
     place: Place
+    notice: str | None
     claimed_notice: str | None
     counts: bool
     """Whether no edit has replaced it, and it is the first with its instance id."""
@@ -129,22 +130,32 @@ class CoverageStorage(Protocol):
         """Return the entries that count of a region, district or institution, by name."""
         ...
 
-    def coverage_visits(self, *, untimely: bool = False, with_notice: bool = False) -> list[Visit]:
-        """Return the questionnaires that count, of counted people: those outside their channel's window, or with a
-        notice of having been counted online.
-        """
+    def coverage_untimely(self) -> list[Visit]:
+        """Return the questionnaires that count, of counted people, outside their channel's window."""
+        ...
+
+    def coverage_claims(self) -> list[tuple[Visit, bool]]:
+        """Return the questionnaires that count and claim a notice, with whether that one was given."""
+        ...
+
+    def coverage_notices(self, within: Place) -> list[str]:
+        """Return the numbers of all notices given for questionnaires of a region, district or institution."""
         ...
 
     def coverage_flagged_people(self) -> list[Person]:
         """Return the entries that count with an IIN that cannot be one, or born after the critical moment."""
         ...
 
-    def online_instances(self) -> list[tuple[str, str]]:
-        """Return (form, instance id) of every questionnaire that came online."""
-        ...
-
     def record_decision(self, decision: Decision) -> None:
         """Keep a decision; those before it stay, too."""
+        ...
+
+    def assignments(self) -> list[tuple[bytes, str]]:
+        """Return (device, code of a place) of every list that a device is to be given, by both."""
+        ...
+
+    def assign(self, device: bytes, places: Sequence[str]) -> None:
+        """Say of which places a device is given lists, in the place of those before."""
         ...
 
     def decisions(self) -> list[Decision]:

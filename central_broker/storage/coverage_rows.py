@@ -48,15 +48,16 @@ VISIT_COLUMNS: Final[tuple[tuple[LiteralString, LiteralString], ...]] = (
     ("region", "text"),
     ("district", "text"),
     ("institution", "text"),
+    ("notice", "text"),
     ("claimed_notice", "text"),
     ("counts", "integer"),
 )
 """Of coverage_visit likewise."""
 
 
-def names_of(columns: Sequence[tuple[LiteralString, LiteralString]]) -> LiteralString:
-    """Return the columns' names as SQL lists them."""
-    return ", ".join(name for name, _ in columns)
+def names_of(columns: Sequence[tuple[LiteralString, LiteralString]], table: LiteralString = "") -> LiteralString:
+    """Return the columns' names as SQL lists them, of a table where several are asked."""
+    return ", ".join(f"{table}.{name}" if table else name for name, _ in columns)
 
 
 def reference_of(row: Row) -> Reference:
@@ -80,6 +81,7 @@ def visit_row(one: Visit, kind: Kind) -> Row:
         one.place.region,
         one.place.district,
         one.place.institution,
+        one.notice,
         one.claimed_notice,
         int(one.counts),
     )
@@ -112,7 +114,7 @@ def person_row(one: Person, *, counts: bool) -> Row:
 def visit_of(row: Row) -> Visit:
     """Read a row of VISIT_COLUMNS."""
     origin, one, committed_at, form, instance_id, _, channel, said_on, timing, interviewer, *rest = row
-    region, district, institution, claimed_notice, counts = rest
+    region, district, institution, notice, claimed_notice, counts = rest
     return Visit(
         bytes(origin),
         bytes(one),
@@ -124,6 +126,7 @@ def visit_of(row: Row) -> Visit:
         Timing(timing),
         interviewer,
         Place(region, district, institution),
+        notice,
         claimed_notice,
         bool(counts),
     )

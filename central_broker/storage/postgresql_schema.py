@@ -131,11 +131,12 @@ CREATE TABLE coverage_visit (
     origin bytea NOT NULL, id bytea NOT NULL, committed_at bigint NOT NULL, form text NOT NULL,
     instance_id text NOT NULL, kind text NOT NULL,
     channel text NOT NULL, said_on text, timing text NOT NULL, interviewer text NOT NULL,
-    region text NOT NULL, district text NOT NULL, institution text NOT NULL, claimed_notice text,
+    region text NOT NULL, district text NOT NULL, institution text NOT NULL, notice text, claimed_notice text,
     counts integer NOT NULL,
     PRIMARY KEY (origin, id)
 );
 CREATE INDEX coverage_visit_instance ON coverage_visit (form, instance_id);
+CREATE INDEX coverage_visit_notice ON coverage_visit (notice);
 CREATE TABLE coverage_person (
     origin bytea NOT NULL, id bytea NOT NULL, position integer NOT NULL, kind text NOT NULL,
     region text NOT NULL, district text NOT NULL, institution text NOT NULL,

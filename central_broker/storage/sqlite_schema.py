@@ -132,11 +132,12 @@ CREATE TABLE coverage_visit (
     origin BLOB NOT NULL, id BLOB NOT NULL, committed_at INTEGER NOT NULL, form TEXT NOT NULL,
     instance_id TEXT NOT NULL, kind TEXT NOT NULL,
     channel TEXT NOT NULL, said_on TEXT, timing TEXT NOT NULL, interviewer TEXT NOT NULL,
-    region TEXT NOT NULL, district TEXT NOT NULL, institution TEXT NOT NULL, claimed_notice TEXT,
+    region TEXT NOT NULL, district TEXT NOT NULL, institution TEXT NOT NULL, notice TEXT, claimed_notice TEXT,
     counts INTEGER NOT NULL,
     PRIMARY KEY (origin, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX coverage_visit_instance ON coverage_visit (form, instance_id);
+CREATE INDEX coverage_visit_notice ON coverage_visit (notice);
 CREATE TABLE coverage_person (
     origin BLOB NOT NULL, id BLOB NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
     region TEXT NOT NULL, district TEXT NOT NULL, institution TEXT NOT NULL,

@@ -225,10 +225,10 @@ def test_other_rules_or_places_sort_everybody_anew(census: CensusForms) -> None:
     rules = parse_configuration("", Path("/center")).census.rules
     census.commit(household(census.versions["census_household"], people(0, 1), instance="first", day="2021-11-01"))
     bring_up_to_date(storage, rules, lambda _: None)
-    assert [one.timing for one in storage.coverage_visits(untimely=True)] == [Timing.LATE]
+    assert [one.timing for one in storage.coverage_untimely()] == [Timing.LATE]
     longer = parse_configuration('census.interview_last = "2021-11-01"', Path("/center")).census.rules
     bring_up_to_date(storage, longer, lambda _: None)
-    assert storage.coverage_visits(untimely=True) == []
+    assert storage.coverage_untimely() == []
     storage.replace_places(TERRITORIES, [replace(INSTITUTIONS[0], district="593400")])
     bring_up_to_date(storage, longer, lambda _: None)
     assert {one.place for one in storage.coverage_people(Place())} == {Place("59", "593400", BIN)}
