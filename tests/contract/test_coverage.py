@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from central_broker.commands import main
 from central_broker.configuration import parse_configuration
 from central_broker.coverage.indexing import bring_up_to_date, entries_of, people_forms
 from central_broker.coverage.inquiry import look, people_of
+from central_broker.coverage.matching import Ground, match
 from central_broker.coverage.people import Place
 from central_broker.coverage.places import Institution, Places, Territory
 from central_broker.coverage.report import By
@@ -250,3 +252,30 @@ def test_entries_of_which_nothing_is_shared_cost_no_look_and_are_counted_all_the
     seen = look(census.storage, places)
     assert (len(seen.people), seen.table(By.OBLAST)["59",].counted) == (0, 10)
     assert len(people_of(census.storage, seen, Place("59", "593200", BIN))) == 10
+
+
+def test_the_database_finds_exactly_those_who_share_what_matching_goes_by(census: CensusForms) -> None:
+    randomness = Random(20211001)
+    version = census.versions["census_household"]
+
+    def anybody() -> Someone:
+        one = someone(randomness.randrange(12))
+        other = someone(randomness.randrange(12))
+        return Someone(
+            one.surname,
+            one.given_name,
+            randomness.choice([one.born, one.born, None]),
+            randomness.choice([one.iin, other.iin, None, None]),
+        )
+
+    for number in range(40):
+        where: dict[str, Any] = randomness.choice(
+            [{"bin_": BIN}, {"bin_": None}, {"bin_": None, "district": "Айыртауский район"}, {"district": ""}]
+        )
+        census.commit(household(version, [anybody(), anybody()], instance=f"{number}", **where))
+    bring_up_to_date(census.storage, parse_configuration("", Path("/center")).census.rules, lambda _: None)
+    linked, everybody = census.storage.coverage_linked(), census.storage.coverage_people(Place())
+    pairs = {(pair.couple, pair.ground) for pair in match(everybody, {}).pairs}
+    assert {(pair.couple, pair.ground) for pair in match(linked, {}).pairs} == pairs
+    assert {ground for _, ground in pairs} >= set(Ground) - {Ground.DECIDED}
+    assert len(linked) < len(everybody) == 80
