@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from xml.sax.saxutils import escape
 
 BIN = "010640000002"
-_WEIGHTS = (tuple(range(1, 12)), (*range(3, 12), 1, 2))
+_WEIGHTS: tuple[tuple[int, ...], ...] = (tuple(range(1, 12)), (*range(3, 12), 1, 2))
 _SURNAMES = ("Ахметов", "Сәдуақасов", "Иванов", "Ким", "Жұмабаев", "Шмидт", "Королёв", "Өтегенов", "Бөкейханов", "Цой")
 _GIVEN = ("Ерлан", "Әйгерім", "Пётр", "Анна", "Қайрат", "Гүлнәр", "Иван", "Мария", "Нұрлан", "Ольга")
 
