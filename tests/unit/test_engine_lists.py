@@ -125,6 +125,8 @@ def test_a_list_goes_back_over_the_carriers_to_the_device_and_to_nobody_else(
         district.run()
         district.part(*keys)
     assert serials(a, b, c, stranger, of=a) == [1, 1, 1, None]
+    given_away = lists_in(*(send.data for send in district.between_carriers))
+    assert len(given_away) == 2, "the stranger was not even given it"
     given = kept(a, a)
     assert given is not None
     assert open_counted_list(given, KEY).sections[0].entries[0].name == "Иванов Пётр"
@@ -162,6 +164,7 @@ def test_a_list_that_comes_while_the_neighbour_is_there_goes_on_at_once_and_olde
     district.run()
     give(district, b, mailbox, list_for(a, serial=5), list_for(a, serial=4))
     assert serials(a, b, c, of=a) == [5, 5, None]
+    assert len(lists_in(*(send.data for send in district.between_carriers))) == 1
     give(district, b, mailbox, list_for(a, serial=4))
     assert serials(a, of=a) == [5]
 
