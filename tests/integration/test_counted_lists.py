@@ -137,6 +137,7 @@ def test_a_list_reaches_a_tablet_without_a_link_by_a_stick_and_nobody_on_the_way
     assert counted(tablet, "check", "48210937")["notices"] == [{"place": "590-17", "title": "Boarding school № 4"}]
     assert "issued for Boarding school № 4" in tablet.edge_agent("counted", "check", "4821-0937")
     assert "nobody of that name" in refused(tablet, "check", "Никто")
+    assert "neither a name nor a number" in refused(tablet, "check", " - ")
 
     places = (laptop.folder, stick, field.center.broker_folder, tablet.folder)
     assert files_with(tablet.status()["device"], *places) != []

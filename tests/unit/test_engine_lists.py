@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from edge_agent.engine.events import BundleArrived, RecipientKeyMade
 from edge_agent.engine.settings import EngineSettings
+from edge_agent.engine.store import StoreFull, StoreTransaction
+from edge_agent.queue.store import QueueStore
 from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.counted_list import CountedList, Entry, Section, Status, open_counted_list, seal_counted_list
 from sync_protocol.device_key import decode_device_key
-from sync_protocol.envelope import KIND_DEVICE_KEY, parse_envelope
+from sync_protocol.envelope import KIND_DEVICE_KEY, KIND_QUESTIONNAIRE_PART, parse_envelope
 from sync_protocol.identity import Role
 from sync_protocol.keys import RecipientPrivateKey
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
@@ -98,6 +101,33 @@ def test_a_new_epoch_tells_the_key_anew(devices: tuple[Device, Device, Device, D
     assert isinstance(data, bytes)
     told = parse_envelope(data)
     assert (told.kind, told.epoch, told.sequence) == (KIND_DEVICE_KEY, 2, 1)
+
+
+def test_a_key_that_cannot_be_recorded_disturbs_no_link() -> None:
+    failing: set[str] = set()
+
+    class Failing:
+        def __init__(self, store: QueueStore) -> None:
+            self._store = store
+
+        @contextmanager
+        def transaction(self) -> Iterator[StoreTransaction]:
+            with self._store.transaction() as transaction:
+                yield transaction
+                if failing:
+                    raise StoreFull("as the test wanted")
+
+    with memory_folder() as folder:
+        device = Device(folder, AUTHORITY, wrap_store=Failing).start()
+        device.link_up()
+        failing.add("now")
+        with pytest.raises(StoreFull):
+            device.step(RecipientKeyMade(KEY.public_key.public_bytes))
+        failing.clear()
+        device.submit("1")
+        (sent,) = envelopes_in(device.tick())
+        assert (sent.kind, sent.sequence) == (KIND_QUESTIONNAIRE_PART, 1)
+        device.stop()
 
 
 # The way back.
