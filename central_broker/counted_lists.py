@@ -15,7 +15,7 @@ from sync_protocol.keys import RecipientPublicKey, Signer
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The list is the device's newest; `is_new` is False when it had been given the same before."""
+    """What the device has been given; `is_new` is False when it was the same before, or another came meanwhile."""
 
     serial: int
     statement_bytes: int

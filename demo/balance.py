@@ -12,14 +12,16 @@ from typing import Any
 from rich.table import Table
 
 from demo.field import Center, Device, Field
+from edge_agent.queue.inspection import QUESTIONNAIRE
 
 
 @dataclass(frozen=True)
 class DeviceBalance:
-    """One tablet's account.
+    """One tablet's account of questionnaires; the key that it may have told the center is none.
 
-    `sealed` is what its head says, `committed` and `doubled` are counted in the database, `lost` is what was accepted
-    and is nowhere, `marks_equal` counts the sync marks on the tablet that are exactly the database's commit times.
+    `sealed` is what its head says, without that key, `committed` and `doubled` are counted in the database, `lost` is
+    what was accepted and is nowhere, `marks_equal` counts the sync marks on the tablet that are exactly the database's
+    commit times.
     """
 
     name: str
@@ -84,7 +86,8 @@ def draw_up(field: Field) -> Balance:
 def _device_balance(
     device: Device, sealed: Mapping[str, int], committed: Sequence[CommittedQuestionnaire]
 ) -> DeviceBalance:
-    rows = [row for row in device.envelopes() if row["own"]]
+    everything = [row for row in device.envelopes() if row["own"]]
+    rows = [row for row in everything if row["kind"] == QUESTIONNAIRE]
     origin = device.status()["device"]
     own = [one for one in committed if one.origin == origin]
     times = {one.id: one.committed_at for one in own}
@@ -92,7 +95,7 @@ def _device_balance(
     return DeviceBalance(
         name=device.name,
         accepted=device.accepted,
-        sealed=sealed.get(origin, 0),
+        sealed=sealed.get(origin, 0) - (len(everything) - len(rows)),
         committed=len(own),
         doubled=sum(count - 1 for count in instances.values()),
         lost=sum(row["id"] not in times for row in rows),

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from edge_agent.engine.media import Enrolled
 from edge_agent.engine.medium_enrolment import CertifiedIdentity, EnrolmentRefused, MediumWords
+from edge_agent.engine.receipts import SIGNED_TIME
 from edge_agent.engine.store import StoreFault
 from edge_agent.own_list import ListUnreadable, list_document
 from edge_agent.queue import inspection
@@ -151,7 +152,9 @@ class ControlHandler:
             opened = self._own_list()
         except ListUnreadable as error:
             return refusal(str(error), error.remedy)
-        return {"ok": True, "list": None if opened is None else list_document(opened)}
+        signed_time = inspection.remembered(self._query).get(SIGNED_TIME)
+        shown = None if opened is None else list_document(opened)
+        return {"ok": True, "list": shown, "newest_signed_time": signed_time}
 
     def _work_for(self, request: Request) -> Callable[[], Answer]:
         """Return what answers the request; raises LocalProtocolError for one that cannot be answered."""

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from edge_agent.engine.effects import Accepted, Declined, Effect, Follow, Level, Notice, Refused, Say, Send, Wake
 from edge_agent.engine.events import (
+    TOUCHES_NO_LINK,
     BundleArrived,
     Event,
     LinkDown,
@@ -211,7 +212,7 @@ class Runner:
                 if answer is not None and not answer.done():
                     full = isinstance(fault, StoreFull)
                     answer.set_result(Refused(submission.request, str(fault), remedy, again=True, full=full))
-            # The links were not touched. A full queue needs them to drain.
+        if isinstance(event, TOUCHES_NO_LINK):
             return
         outlets, self._outlets = self._outlets, {}
         for outlet in outlets.values():

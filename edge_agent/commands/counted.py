@@ -44,7 +44,7 @@ def command(context: click.Context, place: str | None, missing: bool, as_json: b
         if place is not None or missing or as_json:
             fail("these options do not go with a further command", "edge-agent counted check --help", exit_status=2)
         return
-    list_ = _own_list(configured(context))
+    list_, how_old = _own_list(configured(context))
     chosen = [
         one
         for one in list_["sections"]
@@ -59,7 +59,7 @@ def command(context: click.Context, place: str | None, missing: bool, as_json: b
     else:
         for one, whole in zip(sections, chosen, strict=True):
             _print_section(one, whole)
-        print_line(_how_old(list_))
+        print_line(how_old)
     if not any(one["entries"] for one in sections):
         context.exit(EXIT_NOBODY)
 
@@ -82,8 +82,10 @@ def check(context: click.Context, name_or_number: tuple[str, ...], as_json: bool
     Exit status 0: found; 1: there is no list, or it cannot be shown; 2: the configuration or the command is wrong; 3:
     not found.
     """
-    list_ = _own_list(configured(context))
     text = " ".join(name_or_number)
+    if not _number(text):
+        fail("neither a name nor a number is given", "edge-agent counted check --help", exit_status=2)
+    list_, how_old = _own_list(configured(context))
     places = [one for one in list_["sections"] if _number(text) in map(_number, one["notices"])]
     people = list(_people(list_, text))
     if as_json:
@@ -94,12 +96,10 @@ def check(context: click.Context, name_or_number: tuple[str, ...], as_json: bool
         for one in places:
             print_line(f"the notice {text} was issued for {one['title']}: on the list of {moment(list_['as_of'])}")
         if people:
-            print_table(
-                ("place", *_COLUMNS), [(one["title"], *_row(entry)) for one, entry in people], empty="nobody is found"
-            )
+            print_table(("place", *_COLUMNS), [(one["title"], *_row(entry)) for one, entry in people])
         if not places and not people:
             print_line(f"nobody of that name and no notice of that number is on the list of {moment(list_['as_of'])}")
-        print_line(_how_old(list_))
+        print_line(how_old)
     if not places and not people:
         context.exit(EXIT_NOBODY)
 
@@ -141,15 +141,10 @@ def _print_section(shown: dict[str, Any], whole: dict[str, Any]) -> None:
     print_table(_COLUMNS, map(_row, shown["entries"]), empty="nobody to show")
 
 
-def _how_old(list_: dict[str, Any]) -> str:
-    """Return as of when the list is. The command runs on the device: its clock is all there is here."""
-    return f"as of {moment(list_['as_of'])}; the list is {age(list_['as_of'], time.time_ns() // 1_000)} old"
-
-
-def _own_list(configuration: Configuration) -> dict[str, Any]:
-    """Return the opened list; ends the command when there is none, or it cannot be opened."""
-    answer = ask_daemon(configuration, {"request": COUNTED_LIST})
-    list_: dict[str, Any] | None = _without_daemon(configuration) if answer is None else answer["list"]
+def _own_list(configuration: Configuration) -> tuple[dict[str, Any], str]:
+    """Return the opened list, and how old it is; ends the command when there is none, or it cannot be opened."""
+    answer = ask_daemon(configuration, {"request": COUNTED_LIST}) or _without_daemon(configuration)
+    list_: dict[str, Any] | None = answer["list"]
     if list_ is None:
         if not configuration.device.counted_lists:
             fail("this device asks for no lists", "set counted_lists = true in the configuration, restart the daemon")
@@ -157,17 +152,23 @@ def _own_list(configuration: Configuration) -> dict[str, Any]:
             "no list of who is counted has come for this device yet",
             "connect the VPN, or meet a collection point or its stick; if it lasts, ask the center for a list",
         )
-    return list_
+    # The tablet's clock may have begun at 1970 again.
+    now = max(time.time_ns() // 1_000, answer["newest_signed_time"] or 0)
+    return list_, f"as of {moment(list_['as_of'])}; the list is {age(list_['as_of'], now)} old"
 
 
-def _without_daemon(configuration: Configuration) -> dict[str, Any] | None:
+def _without_daemon(configuration: Configuration) -> dict[str, Any]:
+    """Return what the daemon would answer."""
     from edge_agent import provisioning
+    from edge_agent.engine.receipts import SIGNED_TIME
     from edge_agent.own_list import ListUnreadable, list_document, open_own_list
+    from edge_agent.queue.inspection import remembered
 
     try:
         device = provisioning.load(configuration.device.provisioning_directory).identity.device
         with queue_without_daemon(configuration) as query:
             opened = open_own_list(query, device, configuration.device.state_directory)
+            signed_time = remembered(query).get(SIGNED_TIME)
     except (provisioning.ProvisioningError, ListUnreadable) as error:
         fail(str(error), error.remedy)
-    return None if opened is None else list_document(opened)
+    return {"list": None if opened is None else list_document(opened), "newest_signed_time": signed_time}

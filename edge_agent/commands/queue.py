@@ -60,9 +60,12 @@ def list_(context: click.Context, state: str | None, rows: int, as_json: bool) -
 
 
 def _print_rows(found: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows that fit a terminal of 80 columns; whose envelope it is stands there only if there are others'."""
+    """Write rows that fit a terminal of 80 columns; what is in an envelope, and whose it is, stands there only where
+    that is not the same of all.
+    """
     columns = ["epoch", "sequence", "state", "bytes", "accepted", "sync mark", "sent"]
     foreign = any(not row["own"] for row in found)
+    kinds = any(_kind(row) != inspection.QUESTIONNAIRE for row in found)
     rows = []
     for row in found:
         cells = [
@@ -74,8 +77,16 @@ def _print_rows(found: Sequence[Mapping[str, Any]]) -> None:
             _minute(row["committed_at"]),
             "—" if row["attempts"] is None else row["attempts"],
         ]
+        cells += [_kind(row)] if kinds else []
         rows.append([*cells, "own" if row["own"] else row["origin"][:8]] if foreign else cells)
+    columns += ["what"] if kinds else []
     print_table([*columns, "origin"] if foreign else columns, rows, empty="the queue has no such envelope")
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    # A daemon of an earlier release, which still runs after an update, does not tell it.
+    kind: str = row.get("kind", inspection.QUESTIONNAIRE)
+    return kind
 
 
 def _minute(microseconds: int | None) -> str:

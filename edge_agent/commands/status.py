@@ -128,6 +128,8 @@ def print_status(document: dict[str, Any], stream: TextIO | None = None) -> None
         print_line(line, stream)
     counts = document["envelopes"]
     print_table(("envelopes", "how many"), [(_WORDS[state], counts[state]) for state in _WORDS], stream=stream)
+    if counts.get("device_keys"):
+        print_line(f"{counts['device_keys']} of them no questionnaire, but the key for lists of who is counted", stream)
 
 
 def _way(link: dict[str, Any] | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from edge_agent.engine.links import Link
 from sync_protocol.content import Questionnaire
@@ -118,3 +119,6 @@ Event = (
     | RecipientKeyMade
     | TimePassed
 )
+
+TOUCHES_NO_LINK: Final = (Submitted, RecipientKeyMade)
+"""What only seals: when it cannot be recorded, links go on. A full queue needs them to drain."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from edge_agent.engine.effects import Effect, Level, Notice, Send
 from edge_agent.engine.engine import Engine
-from edge_agent.engine.events import Event, Submitted
+from edge_agent.engine.events import TOUCHES_NO_LINK, Event
 from edge_agent.engine.store import HeadMirror, Store, StoreFault, StoreTransaction
 
 Answer = TypeVar("Answer")
@@ -37,15 +37,15 @@ class Stepper:
         """Handle one event and return what is to be done.
 
         Raises StoreFault when nothing of the event could be recorded, or when what would be sent must not leave for
-        want of the mirror. Unless the event was `Submitted`, which touches no link, the engine has then forgotten every
-        link: the caller closes them all, and they come up anew.
+        want of the mirror. Unless the event is one of those that touch no link (`TOUCHES_NO_LINK`), the engine has then
+        forgotten every link: the caller closes them all, and they come up anew.
         """
         try:
             with self._store.transaction() as transaction:
                 effects = self._engine.handle(event, transaction, now)
                 position = transaction.position()
         except StoreFault:
-            self._engine.forget_step(links=not isinstance(event, Submitted))
+            self._engine.forget_step(links=not isinstance(event, TOUCHES_NO_LINK))
             raise
         sends = any(isinstance(effect, Send) for effect in effects)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from sync_protocol.envelope import KIND_DEVICE_KEY, KIND_QUESTIONNAIRE_PART
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import CENTER, read_device_certificate
 from sync_protocol.medium import read_medium_certificate
@@ -26,6 +27,10 @@ STATES: Final = ("waiting", "sent", "synchronised", "purged", "held")
 Another's is synchronised while it rests: the newest receipt lists it, and no backup has it yet.
 """
 
+QUESTIONNAIRE: Final = "questionnaire"
+KIND_NAMES: Final = {KIND_QUESTIONNAIRE_PART: QUESTIONNAIRE, KIND_DEVICE_KEY: "device key"}
+"""What is in an envelope; one of a later release has a number only."""
+
 ORIGINS_SHOWN_MAX: Final = 200
 """A collection point may hold for thousands; people look at those with the most."""
 
@@ -39,10 +44,13 @@ _STATE: Final = f"""
 _FROM: Final = """
     FROM envelope LEFT JOIN dispatch ON dispatch.envelope = envelope.number AND dispatch.destination = :center
 """
-_COUNTS: Final = f"SELECT own, {_STATE} AS state, count(*) AS envelopes, sum(bytes) AS bytes {_FROM} GROUP BY 1, 2"
+_COUNTS: Final = f"""
+    SELECT own, {_STATE} AS state, count(*) AS envelopes, sum(bytes) AS bytes, sum(envelope.kind = :key) AS keys
+    {_FROM} GROUP BY 1, 2
+"""
 _LIST: Final = f"""
     SELECT envelope.number, hex(envelope.origin) AS origin, envelope.own, envelope.epoch, envelope.sequence,
-           lower(hex(envelope.id)) AS id, {_STATE} AS state, envelope.bytes, envelope.received_at,
+           lower(hex(envelope.id)) AS id, envelope.kind, {_STATE} AS state, envelope.bytes, envelope.received_at,
            envelope.committed_at,
            envelope.purged_at,
            CASE WHEN envelope.status IS NULL THEN coalesce(dispatch.attempts, 0) END AS attempts,
@@ -52,17 +60,21 @@ _LIST: Final = f"""
 
 
 def count_states(query: Query) -> dict[str, int]:
-    """Return how many own envelopes are in each state, how many of others' are carried, and the waiting bytes."""
+    """Return how many own envelopes are in each state, how many of others' are carried, and the waiting bytes.
+
+    `device_keys` are those of the own ones, in whatever state, that are no questionnaires.
+    """
     counts = dict.fromkeys(STATES, 0)
-    carried = waiting_bytes = 0
-    for row in query(_COUNTS, {"center": CENTER}):
+    carried = waiting_bytes = keys = 0
+    for row in query(_COUNTS, {"center": CENTER, "key": KIND_DEVICE_KEY}):
         if not row["own"]:
             carried += row["envelopes"]
             continue
         counts[row["state"]] += row["envelopes"]
+        keys += row["keys"]
         if row["state"] in ("waiting", "sent"):
             waiting_bytes += row["bytes"]
-    return {**counts, "carried_for_others": carried, "unsynchronised_bytes": waiting_bytes}
+    return {**counts, "carried_for_others": carried, "unsynchronised_bytes": waiting_bytes, "device_keys": keys}
 
 
 def remembered(query: Query) -> dict[str, int]:
@@ -152,4 +164,5 @@ def _certified(query: Query, subject: bytes) -> dict[str, str | None]:
 
 
 def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "origin": row["origin"].lower(), "own": bool(row["own"])}
+    kind = KIND_NAMES.get(row["kind"], str(row["kind"]))
+    return {**row, "origin": row["origin"].lower(), "own": bool(row["own"]), "kind": kind}

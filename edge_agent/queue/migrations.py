@@ -140,6 +140,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     DROP INDEX envelope_foreign;
     """,
     """
+    -- What is in an envelope, by its header: people are told which ones are no questionnaires.
+    ALTER TABLE envelope ADD COLUMN kind INTEGER NOT NULL DEFAULT 1;
     -- Through whom an origin can be reached, who has brought envelopes of it or is that origin: the way that lists of
     -- who is counted go back.
     CREATE TABLE way_back (

@@ -127,8 +127,8 @@ class QueueTransaction:
     ) -> bool:
         added = self._connection.execute(
             "INSERT INTO envelope (id, origin, epoch, sequence, own, bytes, received_at, carrier, rests_since, "
-            "copies, copies_since, leg, hops, data) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "copies, copies_since, leg, hops, kind, data) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             (
                 envelope.id,
                 envelope.origin,
@@ -143,6 +143,7 @@ class QueueTransaction:
                 now,
                 int(way.leg),
                 way.hops,
+                envelope.kind,
                 envelope.data,
             ),
         )

@@ -84,13 +84,13 @@ def test_what_is_no_key_is_held_like_everything_that_cannot_be_read(center: Cent
 
 
 def test_the_key_that_the_chain_told_last_is_in_force_in_whatever_order_they_come(storage: Storage) -> None:
-    first_epoch, second_epoch = LinkChain("a"), LinkChain("a", epoch=2)
-    old, newer = (told(first_epoch, public_key) for public_key in (b"1" * 1216, b"2" * 1216))
-    newest = told(second_epoch, b"3" * 1216)
-    assert storage.device_key(first_epoch.origin) is None
-    for batch, expected in (([newer, old], b"2"), ([newest], b"3"), ([old, newer], b"3")):
+    chain, next_epoch = LinkChain("a"), LinkChain("a", epoch=2)
+    keys = [told(chain, public_key) for public_key in (b"1" * 1216, b"2" * 1216, b"3" * 1216, b"4" * 1216)]
+    newest = told(next_epoch, b"5" * 1216)
+    assert storage.device_key(chain.origin) is None
+    for batch, expected in (([keys[2], keys[1]], b"3"), ([keys[0]], b"3"), ([newest], b"5"), ([keys[3]], b"5")):
         storage.commit(Batch(batch), decode_whole, 1)
-        assert storage.device_key(first_epoch.origin) == expected * 1216
+        assert storage.device_key(chain.origin) == expected * 1216
 
 
 def test_of_lists_for_one_device_the_newest_serial_is_kept(storage: Storage) -> None:

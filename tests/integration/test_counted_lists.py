@@ -18,6 +18,7 @@ from central_broker.configuration import parse_configuration
 from central_broker.counted_lists import Given, NoKeyYet, give_list
 from central_broker.seed_protection import PassphraseSources
 from central_broker.storage import open_storage
+from demo.balance import draw_up
 from demo.field import CommandFailed, Device, Field
 from demo.processes import wait_until
 from edge_agent.own_list import LIST_KEY_FILE_NAME
@@ -136,6 +137,7 @@ def test_a_list_reaches_a_tablet_without_a_link_by_a_stick_and_nobody_on_the_way
     assert counted(tablet, "check", "48210937")["notices"] == [{"place": "590-17", "title": "Boarding school № 4"}]
     assert "issued for Boarding school № 4" in tablet.edge_agent("counted", "check", "4821-0937")
     assert "nobody of that name" in refused(tablet, "check", "Никто")
+    assert "neither a name nor a number" in refused(tablet, "check", " - ")
 
     places = (laptop.folder, stick, field.center.broker_folder, tablet.folder)
     assert files_with(tablet.status()["device"], *places) != []
@@ -151,10 +153,15 @@ def test_a_connected_tablet_gets_each_newer_list_and_shows_it_without_a_daemon_t
     for number in (1, 2):
         list_ = list_of(Entry(name=f"Person {number}", status=Status.MISSING), as_of=now + number)
         wait_until(partial(arrives, field, tablet, list_), f"list {number} is there", timeout_seconds=WAIT_SECONDS)
+    tablet.submit([b'{"persons":1}', b'{"persons":2}'], form="household")
     field.wait_until_synchronised(timeout_seconds=WAIT_SECONDS)
+    (account, _) = draw_up(field).devices
+    assert (account.accepted, account.sealed, account.committed, account.marks_equal) == (2, 2, 2, 2)
     assert tablet.process is not None
     tablet.process.close()
     assert [one["name"] for one in counted(tablet)["sections"][0]["entries"]] == ["Person 2"]
+    assert "1 of them no questionnaire" in tablet.edge_agent("status")
+    assert "device key" in tablet.edge_agent("queue", "list")
     assert "list of who is counted: as of" in tablet.edge_agent("status")
     key_file = tablet.folder / "state" / LIST_KEY_FILE_NAME
     key_file.chmod(0o644)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from edge_agent.engine.events import BundleArrived, RecipientKeyMade
 from edge_agent.engine.settings import EngineSettings
+from edge_agent.engine.store import StoreFull, StoreTransaction
+from edge_agent.queue.store import QueueStore
 from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.counted_list import CountedList, Entry, Section, Status, open_counted_list, seal_counted_list
 from sync_protocol.device_key import decode_device_key
-from sync_protocol.envelope import KIND_DEVICE_KEY, parse_envelope
+from sync_protocol.envelope import KIND_DEVICE_KEY, KIND_QUESTIONNAIRE_PART, parse_envelope
 from sync_protocol.identity import Role
 from sync_protocol.keys import RecipientPrivateKey
 from sync_protocol.limits import MEDIUM_BUNDLE_BYTES_MAX
@@ -100,6 +103,33 @@ def test_a_new_epoch_tells_the_key_anew(devices: tuple[Device, Device, Device, D
     assert (told.kind, told.epoch, told.sequence) == (KIND_DEVICE_KEY, 2, 1)
 
 
+def test_a_key_that_cannot_be_recorded_disturbs_no_link() -> None:
+    failing: set[str] = set()
+
+    class Failing:
+        def __init__(self, store: QueueStore) -> None:
+            self._store = store
+
+        @contextmanager
+        def transaction(self) -> Iterator[StoreTransaction]:
+            with self._store.transaction() as transaction:
+                yield transaction
+                if failing:
+                    raise StoreFull("as the test wanted")
+
+    with memory_folder() as folder:
+        device = Device(folder, AUTHORITY, wrap_store=Failing).start()
+        device.link_up()
+        failing.add("now")
+        with pytest.raises(StoreFull):
+            device.step(RecipientKeyMade(KEY.public_key.public_bytes))
+        failing.clear()
+        device.submit("1")
+        (sent,) = envelopes_in(device.tick())
+        assert (sent.kind, sent.sequence) == (KIND_QUESTIONNAIRE_PART, 1)
+        device.stop()
+
+
 # The way back.
 
 
@@ -125,6 +155,8 @@ def test_a_list_goes_back_over_the_carriers_to_the_device_and_to_nobody_else(
         district.run()
         district.part(*keys)
     assert serials(a, b, c, stranger, of=a) == [1, 1, 1, None]
+    given_away = lists_in(*(send.data for send in district.between_carriers))
+    assert len(given_away) == 2, "the stranger was not even given it"
     given = kept(a, a)
     assert given is not None
     assert open_counted_list(given, KEY).sections[0].entries[0].name == "Иванов Пётр"
@@ -162,6 +194,7 @@ def test_a_list_that_comes_while_the_neighbour_is_there_goes_on_at_once_and_olde
     district.run()
     give(district, b, mailbox, list_for(a, serial=5), list_for(a, serial=4))
     assert serials(a, b, c, of=a) == [5, 5, None]
+    assert len(lists_in(*(send.data for send in district.between_carriers))) == 1
     give(district, b, mailbox, list_for(a, serial=4))
     assert serials(a, of=a) == [5]
 

@@ -37,7 +37,9 @@ systemctl start udisks2
 _COMPILE: Final = """
 test -e /opt/census-sync/lib/python3*/site-packages/edge_agent/__pycache__ || python3 -m compileall -q /opt/census-sync
 """
-_CONFIGURATION: Final = '[broker]\naddress = "10.8.0.1"\n[intake]\ndefault_form = "household"\n'
+_CONFIGURATION: Final = (
+    '[device]\ncounted_lists = false\n[broker]\naddress = "10.8.0.1"\n[intake]\ndefault_form = "household"\n'
+)
 _START: Final = """
 set -e
 mkdir -p /etc/edge-agent/provisioning
