@@ -177,6 +177,8 @@ def _listeners(doorway: Doorway) -> list[socket.socket]:
                     continue  # a device without IPv6
                 raise
             listener.setblocking(False)
+            # Connections inherit it; without it an answer's second packet waits 40 ms for the client's delayed ACK.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listeners.append(stack.enter_context(listener))
         stack.pop_all()
     return listeners
