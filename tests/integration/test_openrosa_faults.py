@@ -314,7 +314,11 @@ def test_no_answer_waits_for_an_acknowledgement(tmp_path: Path, monkeypatch: pyt
         made(protocol, transport)
 
     monkeypatch.setattr(BoundedProtocol, "connection_made", noted)
-    serve_here(tmp_path, lambda client: client.request("HEAD", "/submission"))
+
+    def ask(client: CollectClient) -> None:
+        assert client.request("HEAD", "/submission").status == 204
+
+    serve_here(tmp_path, ask)
     assert options and all(options)
 
 

@@ -95,7 +95,9 @@ class _Door:
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
-            except OSError:  # the client is gone already, or there are no file descriptors
+            except ConnectionAbortedError:  # the client is gone already
+                continue
+            except OSError:  # there are no file descriptors
                 await asyncio.sleep(_EXHAUSTED_PAUSE_SECONDS)
                 continue
             if len(self._inside) >= self._doorway.connections_max:
