@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import repeat
@@ -17,10 +18,16 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
+from edge_agent.queue.intake.online.certificate import TlsFiles
+from edge_agent.queue.intake.online.endpoint import keep_certificate
+from edge_agent.queue.intake.openrosa.server import Doorway, listening
 from sync_protocol.notice import notice_number, read_token
+from tests.support.certificates import TestAuthority
 from tests.support.online_device import FORM, OnlineDevice, WebSite, new_instance, online_device, questionnaire
 from tests.support.openrosa_device import instance
+from tests.support.processes import free_port
 
 NOTICE = "{urn:census-sync:notice}notice"
 
@@ -343,6 +350,39 @@ def test_the_doctor_finds_what_the_endpoint_needs_and_what_is_wrong_with_it(devi
     assert any("not valid now" in one for one in found())
     expired.key.write_text("no key")
     assert any("TLS files cannot be used" in one for one in found())
+
+
+async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Answer no request: only handshakes are looked at."""
+
+
+def test_a_new_certificate_is_served_without_a_restart_and_a_damaged_one_leaves_the_old(tmp_path: Path) -> None:
+    authority = TestAuthority(tmp_path / "site", "census web site")
+    old = authority.issue("web", address="127.0.0.1")
+    files, port = TlsFiles(old.certificate, old.key), free_port()
+
+    async def served_until(changed: Callable[[str], bool]) -> str:
+        while True:
+            shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+            if changed(shown):
+                return shown
+            await asyncio.sleep(0.01)
+
+    async def live() -> None:
+        context = files.context()
+        async with listening(_nothing, Doorway(port, ("127.0.0.1",), context)):
+            keeping = asyncio.create_task(keep_certificate(files, context, look_seconds=0.01))
+            first = await served_until(bool)
+            assert first.split() == old.certificate.read_text().split()
+            old.key.write_text("damaged")
+            await asyncio.sleep(0.1)
+            assert await served_until(bool) == first
+            new = authority.issue("web", address="127.0.0.1")
+            second = await served_until(lambda shown: shown != first)
+            assert second.split() == new.certificate.read_text().split()
+            keeping.cancel()
+
+    asyncio.run(live())
 
 
 # Deaths.

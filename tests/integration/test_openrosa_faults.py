@@ -305,6 +305,23 @@ def test_slow_clients_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list((tmp_path / "openrosa").iterdir()) == []
 
 
+def test_no_answer_waits_for_an_acknowledgement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: list[int] = []
+    made = BoundedProtocol.connection_made
+
+    def noted(protocol: BoundedProtocol, transport: asyncio.Transport) -> None:
+        options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(protocol, transport)
+
+    monkeypatch.setattr(BoundedProtocol, "connection_made", noted)
+
+    def ask(client: CollectClient) -> None:
+        assert client.request("HEAD", "/submission").status == 204
+
+    serve_here(tmp_path, ask)
+    assert options and all(options)
+
+
 def test_connections_are_bounded(tmp_path: Path) -> None:
     def work(client: CollectClient) -> None:
         opened = [socket.create_connection((client.address, client.port), 20) for _ in range(CONNECTIONS_MAX)]

@@ -72,7 +72,7 @@ class OnlineEndpoint(HttpEndpoint):
             self._begun(address_of(settings))
             log.info("online_listening", address=address_of(settings))
             if settings.tls is not None and tls is not None:
-                group.create_task(_keep_certificate(settings.tls, tls))
+                group.create_task(keep_certificate(settings.tls, tls))
             while True:
                 await desk.complete_what_is_left()
                 await asyncio.sleep(LOOK_INTERVAL_SECONDS)
@@ -89,11 +89,13 @@ def address_of(settings: OnlineSettings) -> str:
     return f"{'http' if settings.tls is None else 'https'}://{host}:{settings.port}"
 
 
-async def _keep_certificate(files: TlsFiles, context: ssl.SSLContext) -> None:
-    """Serve with what the files hold; with the last that could be used, while they hold nothing."""
+async def keep_certificate(
+    files: TlsFiles, context: ssl.SSLContext, look_seconds: float = _CERTIFICATE_LOOK_SECONDS
+) -> None:
+    """Have a context serve with what the files hold now; with the last that could be used, while that cannot be."""
     known = files.state()
     while True:
-        await asyncio.sleep(_CERTIFICATE_LOOK_SECONDS)
+        await asyncio.sleep(look_seconds)
         try:
             state = files.state()
             if state != known:

@@ -95,7 +95,9 @@ class _Door:
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
-            except OSError:  # the client is gone already, or there are no file descriptors
+            except ConnectionAbortedError:  # the client is gone already
+                continue
+            except OSError:  # there are no file descriptors
                 await asyncio.sleep(_EXHAUSTED_PAUSE_SECONDS)
                 continue
             if len(self._inside) >= self._doorway.connections_max:
@@ -177,6 +179,8 @@ def _listeners(doorway: Doorway) -> list[socket.socket]:
                     continue  # a device without IPv6
                 raise
             listener.setblocking(False)
+            # Connections inherit it; without it an answer's second packet waits 40 ms for the client's delayed ACK.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listeners.append(stack.enter_context(listener))
         stack.pop_all()
     return listeners
