@@ -111,6 +111,14 @@ def test_a_submission_is_remembered_by_its_key(store: QueueStore) -> None:
         assert transaction.accepted_before(b"k" * 32) == Accepted(0, 1, 2, 3, repeated=True)
 
 
+def test_of_submissions_whose_keys_begin_alike_the_first_tells_when_it_was(store: QueueStore) -> None:
+    with store.transaction() as transaction:
+        assert transaction.submitted_at(b"i" * 32) is None
+        for key, at in ((b"i" * 32 + b"b" * 32, NOW + 1), (b"i" * 32 + b"a" * 32, NOW + 2), (b"j" * 64, NOW)):
+            transaction.remember_submission(key, Accepted(5, 1, 2, 3, repeated=False), at)
+        assert transaction.submitted_at(b"i" * 32) == NOW + 1
+
+
 def test_an_envelope_is_stored_once(store: QueueStore) -> None:
     one = envelope(1)
     add(store, one)

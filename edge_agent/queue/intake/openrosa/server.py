@@ -82,7 +82,7 @@ class BoundedProtocol(H11Protocol):
 
 
 class _Door:
-    """Lets connections of one address in, as long as there is room."""
+    """Lets connections in, as long as there is room."""
 
     def __init__(self, doorway: Doorway, new_protocol: Callable[[], BoundedProtocol]) -> None:
         self._doorway = doorway
