@@ -22,7 +22,7 @@ VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap squashfs-tools busybox-stat
 	exfatprogs mtools e2fsprogs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm check bench swarm robustness mesh-study install install-files install-venv clean
+.PHONY: help venv demo test test-vm test-browser fuzz check bench swarm robustness mesh-study install install-files install-venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
@@ -44,6 +44,11 @@ test-vm: venv ## USB sticks in virtual machines: real systemd, udev, UDisks2, fi
 	@mkdir -p build
 	@scripts/vm-image || test $$? -eq 3 # cannot be built here: then pytest says what is missing
 	.venv/bin/python -m pytest tests/vm -n 2 --timeout 300 $(ARGS)
+
+test-browser: venv ## forms filled in and sent in a real browser, with ODK Web Forms (ARGS=... for pytest)
+	@scripts/need-packages mosquitto chromium nodejs npm
+	@scripts/browser-pages || test $$? -eq 3 # npm cannot install: then pytest says what is missing
+	.venv/bin/python -m pytest tests/browser $(ARGS)
 
 check: venv ## ruff, mypy --strict and the import contracts
 	@scripts/check
