@@ -7,6 +7,8 @@ PYTHON ?=
 ARGS ?=
 # For make demo: a JSON Lines file or a folder of XML; without it the demo makes households up.
 INPUT ?=
+# For make fuzz: how long each target is fuzzed.
+SECONDS ?= 60
 # For make swarm: how many seeds.
 SEEDS ?= 500
 # For make install.
@@ -49,6 +51,9 @@ test-browser: venv ## forms filled in and sent in a real browser, with ODK Web F
 	@scripts/need-packages mosquitto chromium nodejs npm
 	@scripts/browser-pages || test $$? -eq 3 # npm cannot install: then pytest says what is missing
 	.venv/bin/python -m pytest tests/browser $(ARGS)
+
+fuzz: venv ## hostile XML, JSON, multipart and forms by coverage, with atheris (SECONDS=60 for each target)
+	@scripts/fuzz $(SECONDS)
 
 check: venv ## ruff, mypy --strict and the import contracts
 	@scripts/check
