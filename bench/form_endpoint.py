@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,7 @@ _PHOTOGRAPHS: Final = 5
 _PHOTOGRAPH_BYTES: Final = 1_900_000
 """Five of them and the XML: just below the 10 MB that a questionnaire may have."""
 _CENTRAL_A_SECOND: Final = 50.0
-"""What ODK Central's own load test sends, and waits for without looking at durability."""
+"""What ODK Central's own load test sends."""
 
 
 def measure_endpoint(folder: Path, size: Size) -> Iterator[Row]:
@@ -81,7 +81,6 @@ def _large(folder: Path, device: BenchDevice) -> Row:
         rested = peak_resident_bytes(tablet.pid) / _MEGABYTE
         _at_once([partial(client.submit, xml, files) for xml in long_questionnaires(0, _PROGRAMS)])
         peak = peak_resident_bytes(tablet.pid) / _MEGABYTE
-        # Kept only where it is more than Python keeps for itself: what stays is looked at once everything is sealed.
         kept = resident_bytes(tablet.pid) / _MEGABYTE
     return Row(
         f"peak memory while {_PROGRAMS} programs submit 10 MB each at once, with photographs",
@@ -96,8 +95,8 @@ def _large(folder: Path, device: BenchDevice) -> Row:
 
 def _soak(folder: Path, device: BenchDevice, size: Size) -> Row:
     sent = 0
-    with _serving(folder / "soak", device) as (tablet, client):
-        disk = Disk(folder, len(long_questionnaires(0, 1)[0]))
+    disk = Disk(folder, len(long_questionnaires(0, 1)[0]))
+    with closing(disk), _serving(folder / "soak", device) as (tablet, client):
 
         def submits() -> Sample:
             nonlocal sent
@@ -111,7 +110,6 @@ def _soak(folder: Path, device: BenchDevice, size: Size) -> Row:
             )
 
         taken = take_turns({"ours": submits, "disk": lambda: disk.measure(size.soak_submits)}, size.rounds)
-        disk.close()
         waiting = tablet.waiting()
     if waiting != sent:
         raise RuntimeError(f"{sent} questionnaires were taken, and {waiting} are in the queue")
