@@ -9,7 +9,8 @@ const HEADERS = { "X-OpenRosa-Version": "1.0" };
 export const chosen = new URLSearchParams(location.hash.slice(1));
 export const server = chosen.get("server");
 
-async function get(address) {
+/** Fetch an address of the server; an answer that is none of success becomes an error with the server's sentence. */
+export async function get(address) {
   const answer = await fetch(address, { headers: HEADERS });
   if (!answer.ok) {
     throw new Error(`${answer.status}: ${await sentenceOf(answer)}`);
@@ -61,5 +62,3 @@ export async function submit(formData) {
   const answer = await fetch(address, { method: "POST", headers: HEADERS, body: formData });
   return { status: answer.status, sentence: await sentenceOf(answer) };
 }
-
-export { get };
