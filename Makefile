@@ -7,6 +7,8 @@ PYTHON ?=
 ARGS ?=
 # For make demo: a JSON Lines file or a folder of XML; without it the demo makes households up.
 INPUT ?=
+# For make fuzz: how long each target is fuzzed.
+SECONDS ?= 60
 # For make swarm: how many seeds.
 SEEDS ?= 500
 # For make install.
@@ -22,7 +24,7 @@ VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap squashfs-tools busybox-stat
 	exfatprogs mtools e2fsprogs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vm check bench swarm robustness mesh-study install install-files install-venv clean
+.PHONY: help venv demo test test-vm test-browser fuzz check bench swarm robustness mesh-study install install-files install-venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r target text; do printf '  make %-14s %s\n' "$$target" "$$text"; done
@@ -44,6 +46,14 @@ test-vm: venv ## USB sticks in virtual machines: real systemd, udev, UDisks2, fi
 	@mkdir -p build
 	@scripts/vm-image || test $$? -eq 3 # cannot be built here: then pytest says what is missing
 	.venv/bin/python -m pytest tests/vm -n 2 --timeout 300 $(ARGS)
+
+test-browser: venv ## forms filled in and sent in a real browser, with ODK Web Forms (ARGS=... for pytest)
+	@scripts/need-packages mosquitto chromium nodejs npm
+	@scripts/browser-pages || test $$? -eq 3 # npm cannot install: then pytest says what is missing
+	.venv/bin/python -m pytest tests/browser $(ARGS)
+
+fuzz: venv ## hostile XML, JSON, multipart and forms by coverage, with atheris (SECONDS=60 for each target)
+	@scripts/fuzz $(SECONDS)
 
 check: venv ## ruff, mypy --strict and the import contracts
 	@scripts/check

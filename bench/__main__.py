@@ -20,7 +20,7 @@ from bench.sizes import SIZES, Size
 
 Section = Callable[[Path, Size, Questionnaires], Iterator[Row]]
 
-NAMES: Final = ("submits", "center", "broker", "media", "mesh", "wire", "idle")
+NAMES: Final = ("submits", "center", "forms", "broker", "media", "mesh", "wire", "idle")
 _WIDTH: Final = 220
 _DOCUMENT: Final = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
@@ -35,6 +35,10 @@ def section(name: str) -> Section:
         from bench.end_to_end import measure_end_to_end
 
         return measure_end_to_end
+    if name == "forms":
+        from bench.census_tables import measure_forms
+
+        return measure_forms
     if name == "broker":
         from bench.broker_costs import measure_broker
 

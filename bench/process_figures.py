@@ -45,6 +45,11 @@ def resident_bytes(pid: int) -> int:
     return _status_kibibytes(pid, "VmRSS") * 1024
 
 
+def peak_resident_bytes(pid: int) -> int:
+    """The most resident memory that it ever had (VmHWM)."""
+    return _status_kibibytes(pid, "VmHWM") * 1024
+
+
 def private_bytes(pid: int) -> int:
     """What would be freed if the process ended: the part of its memory that nobody shares."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

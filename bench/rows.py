@@ -13,6 +13,7 @@ class Judged(Enum):
     """What an aim is about."""
 
     RATIO_AT_LEAST = "ratio ≥"
+    FIGURE_AT_LEAST = "≥"
     FIGURE_AT_MOST = "≤"
     FIGURE_BELOW = "<"
 
@@ -51,6 +52,8 @@ class Row:
         match self.aim.judged:
             case Judged.RATIO_AT_LEAST:
                 return self.ratio is not None and self.ratio >= self.aim.value
+            case Judged.FIGURE_AT_LEAST:
+                return self.figure >= self.aim.value
             case Judged.FIGURE_AT_MOST:
                 return self.figure <= self.aim.value
             case Judged.FIGURE_BELOW:

@@ -33,6 +33,8 @@ class Size:
     mesh_envelopes: tuple[int, ...]
     mesh_peers: int
     mesh_idle_seconds: float
+    form_questionnaires: int
+    soak_submits: int
     process_counts: tuple[int, ...] = (1, 2)
     slow_commits: bool = True
     start_rounds: int = 5
@@ -63,6 +65,8 @@ SIZES: Final = {
         mesh_envelopes=(1_000, 10_000),
         mesh_peers=20,
         mesh_idle_seconds=66.0,
+        form_questionnaires=2_000,
+        soak_submits=400,
     ),
     "quick": Size(
         rounds=1,
@@ -88,6 +92,8 @@ SIZES: Final = {
         mesh_envelopes=(1_000,),
         mesh_peers=20,
         mesh_idle_seconds=3.0,
+        form_questionnaires=400,
+        soak_submits=80,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,
@@ -116,6 +122,8 @@ SIZES: Final = {
         mesh_envelopes=(40,),
         mesh_peers=2,
         mesh_idle_seconds=0.5,
+        form_questionnaires=20,
+        soak_submits=10,
         process_counts=(1,),
         slow_commits=False,
         start_rounds=1,

@@ -23,15 +23,17 @@ _PROGRAM: Final = Path(sys.executable).parent / "edge-agent"
 
 
 class Tablet:
-    """A context manager that ends the daemon. `port` is the broker's, or a relay's."""
+    """A context manager that ends the daemon. `port` is the broker's, or a relay's; form programs submit by HTTP only
+    where `openrosa_port` is given.
+    """
 
-    def __init__(self, folder: Path, device: BenchDevice, port: int) -> None:
+    def __init__(self, folder: Path, device: BenchDevice, port: int, *, openrosa_port: int | None = None) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         # Socket paths are short by law of the kernel.
         self._runtime = Path(tempfile.mkdtemp(prefix=f"census-{secrets.token_hex(2)}-"))
         self._configuration = folder / "edge-agent.toml"
-        self._write_configuration(device, port)
+        self._write_configuration(device, port, openrosa_port)
         self.process: RunningProcess | None = None
 
     def start(self) -> None:
@@ -91,7 +93,7 @@ class Tablet:
         except OSError:
             return False
 
-    def _write_configuration(self, device: BenchDevice, port: int) -> None:
+    def _write_configuration(self, device: BenchDevice, port: int, openrosa_port: int | None) -> None:
         state = self._folder / "state"
         sections: dict[str, dict[str, object]] = {
             "device": {
@@ -107,6 +109,8 @@ class Tablet:
             "mesh": {"duty": "off"},
             "intake": {"drop_directory": str(self._folder / "drop"), "submit_socket_group": "root"},
         }
+        if openrosa_port is not None:
+            sections["intake"] |= {"openrosa": True, "openrosa_port": openrosa_port}
         lines = []
         for section, keys in sections.items():
             # A JSON text, number or list of texts is TOML too.

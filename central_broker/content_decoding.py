@@ -22,10 +22,11 @@ from hashlib import sha256
 from typing import Any, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, ParseError
+from xml.parsers import expat
 
 import defusedxml.ElementTree as defused
 import msgspec
-from defusedxml.common import DefusedXmlException
+from defusedxml.common import DefusedXmlException, DTDForbidden
 
 from sync_protocol.attachments import Attachment, read_attachments
 from sync_protocol.content import MEDIA_TYPE_ATTACHMENTS, MEDIA_TYPE_JSON
@@ -167,18 +168,46 @@ def _check_depth(value: Any) -> None:
 
 def _xml_content(body: bytes, beside: dict[str, Any]) -> str:
     try:
-        root = ElementTree.fromstring(body) if _declares_nothing(body) else defused.fromstring(body, forbid_dtd=True)  # noqa: S314 - see there
+        root = _parsed(body)
     except DefusedXmlException:
         raise Unparsable("the questionnaire declares a document type or entities, which are not accepted") from None
-    except ParseError as error:
-        line, column = error.position
-        raise Unparsable(f"the questionnaire is not XML: line {line}, column {column}") from None
+    except expat.ExpatError as error:
+        raise Unparsable(f"the questionnaire is not XML: line {error.lineno}, column {error.offset}") from None
     except (ValueError, LookupError):  # an encoding that is not known, or does not fit
         raise Unparsable("the questionnaire's XML encoding cannot be read") from None
     converted = _element(root, 1)
     content = converted if isinstance(converted, dict) else {"#text": converted}
     marks = {f"@{name}": root.attrib[name] for name in ("id", "version") if name in root.attrib}
     return _encoder.encode(marks | beside | content).decode()
+
+
+def _parsed(body: bytes) -> Element:
+    """Return the root; raises DefusedXmlException, ExpatError, ValueError or LookupError."""
+    try:
+        return ElementTree.fromstring(body) if _declares_nothing(body) else defused.fromstring(body, forbid_dtd=True)  # noqa: S314 - see there
+    except ParseError:
+        return _parsed_without_namespaces(body)
+
+
+def _parsed_without_namespaces(body: bytes) -> Element:
+    """As `_parsed`, of XML whose namespaces are wrong, a prefix that is not declared among them.
+
+    Devices and ODK Central take it, as only local names count.
+    """
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_document_type
+    parser.StartElementHandler = lambda name, attributes: builder.start(name.rpartition(":")[2], attributes)
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.Parse(body, True)
+    root: Element = builder.close()
+    return root
+
+
+def _refuse_document_type(name: str, system: str | None, public: str | None, _internal: int) -> None:
+    raise DTDForbidden(name, system, public)
 
 
 def _declares_nothing(body: bytes) -> bool:

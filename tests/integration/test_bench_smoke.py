@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bench.census_forms import MISSING
 from tests.simulator.peak_costs import read_costs
 from tests.support.postgresql import find_postgresql_programs
 from tests.support.shared_data import PROJECT_FOLDER
@@ -78,6 +79,18 @@ def test_the_center_is_measured_on_both_databases_against_floor_and_peer() -> No
         judged = [row for row in rows if row["what"].startswith(database) and row["aim"] is not None]
         assert {row["aim"] for row in judged} == {"ratio ≥ 0.5", "ratio ≥ 8"}
         assert all(row["figure"] > 0 and row["ratio"] > 0 for row in judged)
+
+
+@pytest.mark.skipif(find_postgresql_programs() is None, reason="PostgreSQL is not installed")
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_forms_are_measured_against_a_bare_parse_and_raw_copies_and_the_endpoint_at_rest_and_under_load() -> None:
+    rows = run_bench("forms")["rows"]["forms"]
+    peers = [row["peer"].split(" of ")[0] for row in rows]
+    assert peers[:4] == ["bare ElementTree parse", "bare msgspec parse", "executemany", "COPY"]
+    assert all(row["figure"] > 0 and row["ratio"] > 0 for row in rows)
+    assert sum("memory" in row["what"] for row in rows) == 2
+    (soak,) = [row for row in rows if row["aim"] is not None]
+    assert soak["aim"] == "≥ 50" and soak["met"] in (True, False)
 
 
 @pytest.mark.skipif(find_postgresql_programs() is None, reason="PostgreSQL is not installed")

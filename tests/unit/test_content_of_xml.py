@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from xml.etree import ElementTree
 
 import defusedxml.ElementTree as defused
@@ -11,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from central_broker.content_decoding import Unparsable, content_of
+from edge_agent.queue.intake.recognition import XFormIdentity, read_xform
 from sync_protocol.content import MEDIA_TYPE_XML
 
 ENTITY = '<!DOCTYPE a [<!ENTITY b "cc">]><a>&b;</a>'
@@ -80,3 +82,29 @@ def test_the_quick_way_reads_what_the_guarded_one_reads_and_refuses_what_it_refu
         assert guarded is None
     else:
         assert guarded is not None
+
+
+@pytest.mark.parametrize(
+    "namespaces",
+    [
+        "",  # orx is not declared
+        ' xmlns:orx=""',
+        ' xmlns:orx="http://www.w3.org/2000/xmlns/"',
+    ],
+)
+def test_what_devices_take_with_wrong_namespaces_is_read_by_its_local_names(namespaces: str) -> None:
+    meta = "<orx:meta><orx:instanceID>uuid:1</orx:instanceID></orx:meta>"
+    body = f"<data id='f' orx:x='1'{namespaces}><a>1</a>{meta}</data>".encode()
+    assert isinstance(read_xform(body), XFormIdentity)
+    assert json.loads(content_of(MEDIA_TYPE_XML, body)) == {"@id": "f", "a": "1", "meta": {"instanceID": "uuid:1"}}
+
+
+@pytest.mark.parametrize("wrong", ["<a><b></a>", "<a>", "<o:a><!DOCTYPE o></o:a>", "<o:a>&b;</o:a>"])
+def test_wrong_namespaces_make_nothing_else_right(wrong: str) -> None:
+    with pytest.raises(Unparsable, match="not XML: line 1, column"):
+        content_of(MEDIA_TYPE_XML, wrong.encode())
+
+
+def test_wrong_namespaces_hide_no_document_type() -> None:
+    with pytest.raises(Unparsable, match="document type"):
+        content_of(MEDIA_TYPE_XML, ENTITY.replace("<a>", "<o:a>").replace("</a>", "</o:a>").encode())
