@@ -142,7 +142,10 @@ def test_json_that_is_no_questionnaire_is_refused_with_what_is_wrong(served: Ser
 
 @pytest.mark.parametrize(
     "instance_id",
-    ["uuid:1", "17", "uuid:0f5cf0b2-6f0a-1d0b-9f3e-2d8a9a6f1c11", new_instance() + "x", new_instance()[5:]],
+    [
+        *("uuid:1", "17", "uuid:0f5cf0b2-6f0a-1d0b-9f3e-2d8a9a6f1c11"),
+        *("uuid:d9f39678-4b7e-4015-9202-bd8fe4d0c1f1x", "d9f39678-4b7e-4015-9202-bd8fe4d0c1f1"),
+    ],
 )
 def test_an_instance_id_that_could_be_guessed_is_refused(served: Served, instance_id: str) -> None:
     device, site = served
