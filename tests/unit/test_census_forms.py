@@ -78,7 +78,7 @@ def test_converts_to_an_xform_without_a_warning(form: str) -> None:
     result = convert(shipped_forms()[form], warnings=warnings)
     assert warnings == []
     assert f'id="{form}"' in result.xform
-    assert 'version="2021070101"' in result.xform
+    assert 'version="2021070102"' in result.xform
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="ODK Validate, which pyxform brings, needs Java")
@@ -98,6 +98,8 @@ def test_everything_that_is_shown_has_a_label_and_every_refusal_a_message(form: 
     hidden = {"start", "end", "calculate", "end_group", "end_repeat"}
     assert [row["name"] for row in SHEETS[form].survey if row["type"] not in hidden and label not in row] == []
     assert [row["name"] for row in SHEETS[form].survey if ("constraint" in row) != (message in row)] == []
+    needed = f"required_message::{LANGUAGES[0]}"
+    assert [row["name"] for row in SHEETS[form].survey if ("required" in row) != (needed in row)] == []
 
 
 @pytest.mark.parametrize("form", FORM_IDS)
