@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -22,8 +23,9 @@ pytestmark = [
 ]
 
 
+@functools.cache
 def run_bench(*parts: str) -> dict[str, Any]:
-    """Run the smallest benchmark of these parts and return its document."""
+    """Run the smallest benchmark of these parts once, and return its document."""
     words = [sys.executable, "-m", "bench", "--size", "tiny", "--json"]
     for part in parts:
         words += ["--only", part]
@@ -33,9 +35,12 @@ def run_bench(*parts: str) -> dict[str, Any]:
     return document
 
 
+DEVICES = ("submits", "wire", "idle")
+
+
 def test_every_figure_about_devices_comes_with_its_limit_and_is_judged() -> None:
-    rows = run_bench("submits", "wire", "idle")["rows"]
-    assert set(rows) == {"submits", "wire", "idle"}
+    rows = run_bench(*DEVICES)["rows"]
+    assert set(rows) == set(DEVICES)
     judged = [row for part in rows.values() for row in part if row["aim"] is not None]
     assert len(judged) == 4
     assert all(row["peer_figure"] is not None and row["met"] in (True, False) for row in judged)
@@ -104,5 +109,5 @@ def test_every_operation_of_an_evening_peak_has_its_cost_and_the_simulation_take
 
 
 def test_what_is_written_names_no_folder_of_the_machine() -> None:
-    machine = run_bench("submits")["machine"]
+    machine = run_bench(*DEVICES)["machine"]
     assert not any("/" in value for value in machine.values())

@@ -23,6 +23,7 @@ from tests.support.account import (
     envelopes_at_center,
     stored,
 )
+from tests.support.small_center import SmallCenter
 
 FORM: Final = "popstan_household"
 OPENROSA_FORMS: Final = ("transportation_2011_07_25", "250_questions")
@@ -59,11 +60,13 @@ POSTGRESQL_SUMS: Final = {
 
 @pytest.fixture
 def field(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Field]:
+    # One of the two is made by `central-broker init`, at the full cost of sealed keys.
     url: str | None = None
+    kind: type[Center] = Center
     if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql_dsn")
+        url, kind = request.getfixturevalue("postgresql_dsn"), SmallCenter
     settings = {"sync": {"receipt_wait_seconds": 10}}
-    with Field(tmp_path, 3, database_url=url, forms=[FORM], device_settings=settings) as made:
+    with Field(tmp_path, 3, database_url=url, forms=[FORM], device_settings=settings, center_kind=kind) as made:
         made.start()
         yield made
 
