@@ -306,16 +306,16 @@ class Neighbours:
             self.refusals.tell(told, refusal, by=Refuser.US, device=device, dialled=True)
             return Try(Ending.FAILED)
         if before is not None:
+            end = self._end_of(before)  # taken now: it may be over, and forgotten, before this connection is closed
             await connection.close()
-            return await self._end_of(before)
+            return await end
         link = self._link(connection, way)
         self._links[link.device] = link
         return await self._talk(link)
 
-    async def _end_of(self, link: PeerLink) -> Try:
-        ended = self._carriers[link].ended
-        await asyncio.wait({ended})
-        return ended.result()
+    def _end_of(self, link: PeerLink) -> asyncio.Future[Try]:
+        """Return what tells how a link that is not over has ended; who waits for it may be cancelled."""
+        return asyncio.shield(self._carriers[link].ended)
 
     def _outcome(self, link: PeerLink, carrier: Carrier, reason: str) -> Try:
         if link.up_seconds is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge_agent.mesh import conversation
+from edge_agent.mesh.connection import PeerConnection
 from edge_agent.mesh.peer_link import PeerLink
 from edge_agent.mesh.peer_tls import peer_tls
 from sync_protocol.bundle import write_bundle
@@ -150,3 +151,32 @@ async def test_a_link_that_a_fault_has_ended_is_told_as_that(
             await until(lambda: any(one["event"] == "neighbour_left" for one in logs))
         (left,) = [one for one in logs if one["event"] == "neighbour_left"]
         assert "fault in this device" in left["reason"]
+
+
+@on_event_loop
+async def test_a_link_that_ends_while_a_second_connection_is_still_being_closed_is_no_fault(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = PeerConnection.close
+    async with AsyncExitStack() as stack:
+        port, came = await stack.enter_async_context(listening_peer(certificates, GREATEST))
+        other_port, _ = await stack.enter_async_context(listening_peer(certificates, GREATEST))
+        a = await stack.enter_async_context(mesh_device(tmp_path, "a", certificates))
+        a.neighbours.meet(ADDRESS, port)
+        peer = await came.get()
+        peer.say(HELLO)
+        await until(lambda: bool(a.connected()))
+
+        async def close_late(connection: PeerConnection) -> None:
+            if not closing.done():  # the second one: the first ends before it is gone
+                closing.set_result(None)
+                peer.writer.transport.abort()
+                await until(lambda: not a.connected())
+                await asyncio.sleep(0.1)
+            await close(connection)
+
+        closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(PeerConnection, "close", close_late)
+        a.neighbours.meet(ADDRESS, other_port)
+        await closing
+        await until(lambda: came.qsize() > 0)  # it goes on dialling
