@@ -29,10 +29,7 @@ FORM: Final = "popstan_household"
 OPENROSA_FORMS: Final = ("transportation_2011_07_25", "250_questions")
 TEMPLATE_COPIES: Final = 20
 WAIT_SECONDS: Final = 120.0
-DATABASES: Final = [
-    pytest.param("sqlite", marks=pytest.mark.xdist_group("census-sqlite")),
-    pytest.param("postgresql", marks=pytest.mark.xdist_group("census-postgresql")),
-]
+DATABASES: Final = ("sqlite", "postgresql")
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(400)]
 

@@ -30,7 +30,7 @@ VERSION_OFFSET: Final = 4
 SUITE_OFFSET: Final = 5
 CONTENT_HEADER_BYTES: Final = 20
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("hostile")]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

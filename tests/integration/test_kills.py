@@ -49,7 +49,6 @@ def chosen_seed() -> int:
     return int(os.environ.get("CENSUS_KILLS_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
 
 
-@pytest.mark.xdist_group("kills-postgresql")
 def test_fifty_kills_lose_nothing_and_double_nothing_on_postgresql(
     tmp_path: Path, running_postgresql: PostgresqlCluster, postgresql_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,7 +56,6 @@ def test_fifty_kills_lose_nothing_and_double_nothing_on_postgresql(
     tell(report, capsys)
 
 
-@pytest.mark.xdist_group("kills-sqlite")
 def test_kills_lose_nothing_and_double_nothing_on_sqlite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = kill_and_drain(tmp_path, KILLS // 2, database_url=None, cluster=None, tablets=2)
     tell(report, capsys)

@@ -36,7 +36,7 @@ WAIT_SECONDS: Final = 90.0
 NEVER_SECONDS: Final = 2 * 86_400
 SETTINGS: Final = {"sync": {"receipt_wait_seconds": 10}}
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("restores")]
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

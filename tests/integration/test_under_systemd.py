@@ -13,7 +13,6 @@ from tests.support.systemd_machine import NoBootError, SystemdMachine, why_no_ma
 pytestmark = [
     pytest.mark.root,
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("under_systemd"),
     pytest.mark.skipif(why_no_machine() is not None, reason=str(why_no_machine())),
     pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed: apt-get install mosquitto"),
 ]
