@@ -73,7 +73,8 @@ def coverage(context: click.Context, by: str, within: str | None, as_json: bool)
     print_table((*key_names(By(by)), *heads), rows, empty="nobody was listed or counted yet")
     waiting = sum(pair.waits for pair in seen.pairs)
     if waiting:
-        print_line(f"{waiting} pairs wait for a decision: central-broker coverage pairs")
+        pairs = "1 pair waits" if waiting == 1 else f"{waiting} pairs wait"
+        print_line(f"{pairs} for a decision: central-broker coverage pairs")
 
 
 @coverage.command(name="people")

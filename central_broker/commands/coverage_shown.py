@@ -26,6 +26,11 @@ NUMBERS: Final = (
     "outside_window",
     "to_decide",
 )
+_KINDS: Final = {
+    Kind.LISTED: "listed",
+    Kind.RESIDENT: "counted",
+    Kind.TEMPORARY: "counted on a stay",
+}
 GROUNDS: Final = {
     Ground.SAME_IIN: "the same IIN, and name or birth date agree",
     Ground.ONLY_IIN: "the same IIN, but name and birth date differ",
@@ -119,7 +124,7 @@ def entry_row(one: Person, places: Places) -> tuple[str, ...]:
     """Return one entry of a pair with its evidence."""
     place = one.place.institution or one.place.district or one.place.region
     return (
-        one.kind.value,
+        _KINDS[one.kind],
         one.name,
         one.birth_date or "",
         one.iin or ("not valid" if one.has_wrong_iin else ""),

@@ -128,14 +128,16 @@ class Places:
 
     def meant(self, text: str) -> Place | None:
         """Return the place that a person means by a code, a BIN or a name; None where none is known by it."""
-        if text in self._institutions:
-            return self.place_of("", "", text)
-        code = text if text in self._territories else ""
-        if not code:
-            matching = {one for (_, name), one in self._by_name.items() if name == place_key(text)}
-            code = matching.pop() if len(matching) == 1 else ""
-        if not code:
+        known = self._territories.keys() | self._institutions.keys()
+        matching = {text} & known or {
+            *(code for (_, name), code in self._by_name.items() if name == place_key(text)),
+            *(one.bin for one in self._institutions.values() if place_key(one.name) == place_key(text)),
+        }
+        if len(matching) != 1:
             return None
+        (code,) = matching
+        if code in self._institutions:
+            return self.place_of("", "", code)
         return Place(self._region_of(code), self._district(code))
 
     @property

@@ -107,6 +107,7 @@ def test_what_the_tables_do_not_know_is_kept_as_written_and_told_apart_by_what_i
 
 def test_people_may_name_a_place_by_code_bin_or_an_unambiguous_name() -> None:
     assert PLACES.meant(BIN) == Place("59", "593200", BIN)
+    assert PLACES.meant("дом интернат") == Place("59", "593200", BIN)
     assert PLACES.meant("59") == Place("59")
     assert PLACES.meant("акмолинская") == Place("11")
     assert PLACES.meant("Аккайынский район") is None, "there are two"
