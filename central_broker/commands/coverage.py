@@ -24,6 +24,7 @@ from central_broker.commands.coverage_shown import (
     pair_document,
     standing_document,
     standing_row,
+    stands,
     visit_document,
     visit_row,
 )
@@ -41,7 +42,7 @@ Examples:
   central-broker coverage                                 by oblast
   central-broker coverage --by institution --within 59    the institutions of one oblast
   central-broker coverage people 010640000002             everybody of one institution
-  central-broker coverage pairs                           what waits for a decision
+  central-broker coverage pairs                           who was counted twice, and what waits for a decision
   central-broker coverage settle 1f09c3a2b4 same --reason "asked the institution, one person"
 \b
 counted = interview + online + proxy = listed - missing + not listed + in households. Everybody stands in one line and
@@ -95,24 +96,28 @@ def coverage_people(center: CenterContext, institution: str, missing: bool, as_j
 
 
 @coverage.command(name="pairs")
-@click.option("--all", "everything", is_flag=True, help="Also those that are settled, or need no decision.")
+@click.option("--waiting", is_flag=True, help="Only those that wait for a decision.")
+@click.option("--all", "everything", is_flag=True, help="Also settled ones, and those of a listed and a counted entry.")
 @json_option
 @pass_center
-def coverage_pairs(center: CenterContext, everything: bool, as_json: bool) -> None:
-    """Entries that look like one person counted twice, or like a listed and a counted one, with the evidence.
+def coverage_pairs(center: CenterContext, waiting: bool, everything: bool, as_json: bool) -> None:
+    """Entries that look like one person counted twice, and whatever else waits for a decision, with the evidence.
 
-    Those on certain grounds count as one person already; they can be parted by a decision as well.
+    Those on certain grounds count as one person already; a decision can part them, or say that somebody has looked.
     """
     with looked(center, quiet=as_json) as (_, seen):
-        pairs = [one for one in seen.pairs if everything or one.waits]
+        pairs = [
+            one
+            for one in seen.pairs
+            if one.waits or (not waiting and (everything or (one.is_twice and one.verdict is None)))
+        ]
     if as_json:
         print_json([pair_document(one) for one in pairs])
         return
     if not pairs:
-        print_line("No pair waits for a decision.")
+        print_line("No pair waits for a decision." if waiting else "Nobody was counted twice.")
     for pair in pairs:
-        verdict = "waits for a decision" if pair.waits else "one person" if pair.is_one_person else "two people"
-        print_line(f"{pair.key}  {GROUNDS[pair.ground]}: {verdict}{' by decision' if pair.verdict else ''}")
+        print_line(f"{pair.key}  {GROUNDS[pair.ground]}: {stands(pair)}")
         columns = ("as", "name", "birth date", "IIN", "place", "by", "on", "interviewer")
         print_table(columns, [entry_row(one, seen.places) for one in (pair.one, pair.other)])
 

@@ -135,6 +135,14 @@ def entry_row(one: Person, places: Places) -> tuple[str, ...]:
     )
 
 
+def stands(pair: Pair) -> str:
+    """Return how a pair counts, for people."""
+    if pair.waits:
+        return "waits for a decision"
+    words = "counts as one person" if pair.is_one_person else "counts as two people"
+    return words if pair.verdict is None else f"{words}, by decision"
+
+
 def pair_document(pair: Pair) -> dict[str, object]:
     """Return a pair for a program."""
     return {
@@ -142,6 +150,7 @@ def pair_document(pair: Pair) -> dict[str, object]:
         "ground": pair.ground.value,
         "verdict": None if pair.verdict is None else pair.verdict.value,
         "one_person": pair.is_one_person,
+        "waits": pair.waits,
         "entries": [
             {
                 "origin": one.reference[0],

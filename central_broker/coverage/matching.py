@@ -81,6 +81,11 @@ class Pair:
         return self.ground.is_certain if self.verdict is None else self.verdict is Verdict.SAME
 
     @property
+    def is_twice(self) -> bool:
+        """Whether one person was counted twice, if they are one: at home and on a stay elsewhere is not."""
+        return self.one.kind is self.other.kind and self.one.kind is not Kind.LISTED
+
+    @property
     def waits(self) -> bool:
         """Whether somebody has to look."""
         return self.verdict is None and not self.ground.is_certain

@@ -154,7 +154,8 @@ def test_of_two_hundred_listed_people_the_table_is_right_to_the_last_person(cens
     assert [(one["name"], one["flags"]) for one in flagged["people"]] == [
         (name_of(listed[194]), ["an IIN that cannot be one"])
     ]
-    (pair,) = ask("pairs")
+    (pair,) = ask("pairs", "--waiting")
+    assert len([one for one in ask("pairs") if not one["waits"]]) == before["twice"]
     assert pair["ground"] == "other_iin"
     assert {entry["kind"] for entry in pair["entries"]} == {"listed", "resident"}
     missing = ask("people", BIN, "--missing")
