@@ -39,7 +39,7 @@ demo: venv ## three tablets, a broker, the center, and outages (INPUT=file-or-fo
 
 test: venv ## every test, on two cores, PostgreSQL included (ARGS=... for pytest)
 	@scripts/need-packages mosquitto mosquitto-clients iproute2 postgresql faketime umockdev udev dbus udisks2 polkitd nftables dosfstools exfatprogs shellcheck desktop-file-utils
-	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-vm: venv ## USB sticks in virtual machines: real systemd, udev, UDisks2, file systems (ARGS=... for pytest)
 	@scripts/need-packages $(VM_PACKAGES)
