@@ -15,8 +15,15 @@ export class WebForms {
   }
 
   async chooseLanguage(name) {
-    await this.page.locator(".language-changer:visible").click();
-    await this.page.getByRole("option", { name, exact: true }).click();
+    await this.choose(this.page.locator(".language-changer:visible"), name);
+  }
+
+  /** Open a list, choose from it, and wait until it has gone: it fades, and the next one may have the same options. */
+  async choose(list, name) {
+    await list.click();
+    const option = this.page.getByRole("option", { name, exact: true });
+    await option.click();
+    await option.waitFor({ state: "detached" });
   }
 
   /** `answer`: a text or number, a choice's label, several of them, a date as {date}, a file as {file}. */
@@ -33,8 +40,7 @@ export class WebForms {
         await question.locator(".value-option").getByText(each, { exact: true }).click();
       }
     } else if (await question.locator(".p-select").count()) {
-      await question.locator(".p-select").click();
-      await this.page.getByRole("option", { name: answer, exact: true }).click();
+      await this.choose(question.locator(".p-select"), answer);
     } else {
       const field = question.locator("input, textarea").first();
       await field.click();
