@@ -190,7 +190,7 @@ def read_published_form(data: bytes) -> None:
 
 def _check_form(source: Statement) -> None:
     form = read_form(source)
-    assert form.form and form.xform
+    assert form.form and (form.xform or not form.files)
 
 
 async def _chunks(body: bytes, size: int) -> AsyncIterator[bytes]:
