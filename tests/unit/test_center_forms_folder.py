@@ -15,6 +15,7 @@ from edge_agent.queue.intake.openrosa import center_forms
 from edge_agent.queue.intake.openrosa.center_forms import CenterForms
 from edge_agent.queue.intake.openrosa.forms import FolderShelf, Form
 from edge_agent.queue.store import QueueStore
+from operations.durable_files import write_durably
 from sync_protocol.form import PublishedForm, publish_form, withdraw_form
 from sync_protocol.form_file import FormFile, publish_file
 from sync_protocol.keys import SigningKey
@@ -118,7 +119,7 @@ def test_writing_that_ends_between_two_files_leaves_the_version_before(
     assert tablet.offered() == {"1": FILES}
     changed = {name: content + b"2" for name, content in FILES.items()}
     tablet.take(form("2", changed), *files(changed, 2))
-    left, write = writes, center_forms.write_durably
+    left, write = writes, write_durably
 
     def failing(path: Path, data: bytes, *, mode: int) -> None:
         nonlocal left

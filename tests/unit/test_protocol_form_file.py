@@ -111,7 +111,7 @@ def test_a_form_names_its_files_in_one_order_only() -> None:
     )
     assert body.count(first + second) == 1
     for wrong in (second + first, first + first):
-        with pytest.raises(ProtocolError, match="not in order|deflated"):
+        with pytest.raises(ProtocolError, match=r"not in order|deflated"):
             read_form(of_body(body.replace(first + second, wrong), form_subject("household"), FORM))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
@@ -53,7 +54,7 @@ class CenterForms:
             try:
                 given = await self._queue.ask(lambda transaction: transaction.statements(statement.FORM))
                 for name, form in (await asyncio.to_thread(self._stale, given)).items():
-                    files = await self._queue.ask(lambda transaction, form=form: _files_here(form, transaction))
+                    files = await self._queue.ask(partial(_files_here, form))
                     await asyncio.to_thread(self._put, name, form, files)
             except (StoreFault, OSError) as error:
                 self._tell(PREFIX.rstrip("-"), f"the center's forms cannot be written: {error}")
