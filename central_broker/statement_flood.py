@@ -59,13 +59,18 @@ def statement_bundle(
     return write_bundle([Frame(FrameType.STATEMENT, data) for data in statements])
 
 
-def form_bundles(keys: Sequence[Statement], forms: Iterable[FormRecord]) -> list[tuple[bytes, bytes]]:
-    """Return a bundle for each form that devices are given, with its subject: what certifies its signer, and the form.
+def form_bundles(
+    keys: Sequence[Statement], forms: Iterable[FormRecord], files: Iterable[tuple[str, str, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """Return a bundle for each file of forms, and then for each form, with its subject: what certifies its signer, and
+    the statement.
 
     Each is retained on a topic of its own: together they may be larger than a message.
     """
     bundles: list[tuple[bytes, bytes]] = []
-    for statement in (form.statement for form in forms if form.statement is not None):
+    given = [statement for _, _, statement in files]
+    given += [form.statement for form in forms if form.statement is not None]
+    for statement in given:
         source = parse_statement(statement)
         bundles.append((source.subject, vouched_bundle(keys, source)))
     return bundles

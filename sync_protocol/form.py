@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 from sync_protocol import domains
 from sync_protocol.domains import name_of
 from sync_protocol.errors import Fault, ProtocolError
+from sync_protocol.form_file import is_file_name
 from sync_protocol.keys import Signer
-from sync_protocol.limits import FORM_TITLE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, XFORM_BYTES_MAX
+from sync_protocol.limits import FORM_FILES_MAX, FORM_TITLE_CHARACTERS_MAX, NAME_CHARACTERS_MAX, XFORM_BYTES_MAX
 from sync_protocol.statement import FORM, Statement, sign_statement
 
 _COUNTS: Final = struct.Struct(">HHHI")
+_XFORM_BITS: Final = 24
+"""Of the last of the counts; above them is the number of files."""
+_DIGEST_BYTES: Final = sha256().digest_size
 _DEFLATE_WINDOW_BITS: Final = -15
 _DEFLATE_LEVEL: Final = 9
 
 
 @dataclass(frozen=True)
 class PublishedForm:
-    """One version of a form with its XForm XML, as it was added at the center."""
+    """One version of a form with its XForm XML, as it was added at the center; without one it is withdrawn."""
 
     form: str
     version: str
     title: str
     xform: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """SHA-256 of what it shows, plays or looks up, by name."""
 
 
 def form_subject(form: str) -> bytes:
@@ -36,11 +44,26 @@ def form_subject(form: str) -> bytes:
 
 def publish_form(signer: Signer, form: PublishedForm, serial: int) -> Statement:
     """Make the statement; raises ProtocolError (bad_field, oversized) for a form that none can hold."""
+    if not form.xform:
+        raise ProtocolError(Fault.BAD_FIELD, "a form has an XForm")
     _check(form)
-    texts = [text.encode() for text in (form.form, form.version, form.title)]
     compressor = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, _DEFLATE_WINDOW_BITS)
-    coded = compressor.compress(form.xform) + compressor.flush()
-    body = _COUNTS.pack(*map(len, texts), len(form.xform)) + b"".join(texts) + coded
+    return _stated(signer, form, compressor.compress(form.xform) + compressor.flush(), serial)
+
+
+def withdraw_form(signer: Signer, form: str, version: str, serial: int) -> Statement:
+    """Make the statement by which devices stop offering a form; raises ProtocolError (bad_field)."""
+    withdrawn = PublishedForm(form, version, "", b"")
+    _check(withdrawn)
+    return _stated(signer, withdrawn, b"", serial)
+
+
+def _stated(signer: Signer, form: PublishedForm, coded: bytes, serial: int) -> Statement:
+    texts = [text.encode() for text in (form.form, form.version, form.title)]
+    names = sorted((name.encode(), digest) for name, digest in form.files.items())
+    files = b"".join(bytes((len(name),)) + digest + name for name, digest in names)
+    counts = _COUNTS.pack(*map(len, texts), len(names) << _XFORM_BITS | len(form.xform))
+    body = counts + b"".join(texts) + files + coded
     return sign_statement(signer, kind=FORM, subject=form_subject(form.form), serial=serial, body=body)
 
 
@@ -52,25 +75,52 @@ def read_form(source: Statement) -> PublishedForm:
     body = source.body
     if len(body) < _COUNTS.size:
         raise ProtocolError(Fault.TRUNCATED, f"{len(body)} bytes are too few for a form")
-    *lengths, xform_bytes = _COUNTS.unpack_from(body)
+    *lengths, last_count = _COUNTS.unpack_from(body)
+    files_count, xform_bytes = divmod(last_count, 1 << _XFORM_BITS)
     if xform_bytes > XFORM_BYTES_MAX:
         raise ProtocolError(Fault.OVERSIZED, f"a form has at most {XFORM_BYTES_MAX} bytes")
     texts: list[str] = []
     offset = _COUNTS.size
     for length in lengths:
-        if offset + length > len(body):
-            raise ProtocolError(Fault.TRUNCATED, "the names of the form are not all there")
-        try:
-            texts.append(body[offset : offset + length].decode())
-        except UnicodeDecodeError:
-            raise ProtocolError(Fault.BAD_FIELD, "a name of the form is not UTF-8") from None
+        texts.append(_text(body, offset, length))
         offset += length
     form, version, title = texts
-    published = PublishedForm(form, version, title, _inflated(body[offset:], xform_bytes))
+    files, offset = _files(body, offset, files_count)
+    coded = body[offset:]
+    if not xform_bytes and (files or coded):
+        raise ProtocolError(Fault.BAD_FIELD, "a form that is withdrawn has no files and no content")
+    published = PublishedForm(form, version, title, _inflated(coded, xform_bytes) if xform_bytes else b"", files)
     _check(published)
     if source.subject != form_subject(form):
         raise ProtocolError(Fault.BAD_FIELD, "the statement's subject is another form")
     return published
+
+
+def _files(body: bytes, offset: int, count: int) -> tuple[dict[str, bytes], int]:
+    """Return the digests of the files by name, and where they end."""
+    if count > FORM_FILES_MAX:
+        raise ProtocolError(Fault.OVERSIZED, f"a form has at most {FORM_FILES_MAX} files")
+    files: dict[str, bytes] = {}
+    before = b""
+    for _ in range(count):
+        name_at = offset + 1 + _DIGEST_BYTES
+        length = body[offset] if offset < len(body) else 0
+        name = _text(body, name_at, length)
+        if name.encode() <= before:
+            raise ProtocolError(Fault.BAD_FIELD, "the files of the form are not in order")
+        before = name.encode()
+        files[name] = body[offset + 1 : name_at]
+        offset = name_at + length
+    return files, offset
+
+
+def _text(body: bytes, offset: int, length: int) -> str:
+    if offset + length > len(body):
+        raise ProtocolError(Fault.TRUNCATED, "the names of the form are not all there")
+    try:
+        return body[offset : offset + length].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(Fault.BAD_FIELD, "a name of the form is not UTF-8") from None
 
 
 def _inflated(coded: bytes, length: int) -> bytes:
@@ -85,8 +135,12 @@ def _inflated(coded: bytes, length: int) -> bytes:
 
 
 def _check(form: PublishedForm) -> None:
-    if not form.form or not form.xform:
-        raise ProtocolError(Fault.BAD_FIELD, "a form has an id and an XForm")
+    if not form.form:
+        raise ProtocolError(Fault.BAD_FIELD, "a form has an id")
+    if len(form.files) > FORM_FILES_MAX:
+        raise ProtocolError(Fault.OVERSIZED, f"a form has at most {FORM_FILES_MAX} files")
+    if any(not is_file_name(name) or len(digest) != _DIGEST_BYTES for name, digest in form.files.items()):
+        raise ProtocolError(Fault.BAD_FIELD, "the name of a file of the form is too long, or not a plain name")
     if len(form.xform) > XFORM_BYTES_MAX:
         raise ProtocolError(Fault.OVERSIZED, f"a form has at most {XFORM_BYTES_MAX} bytes")
     limits = (

@@ -39,6 +39,16 @@ ATTACHMENTS_MAX: Final = 1_000
 XFORM_BYTES_MAX: Final = 4 * KIBIBYTE * KIBIBYTE
 """Of a form as XML; the census household form in three languages has 214 KB. Deflated it must fit a statement."""
 
+FORM_FILES_MAX: Final = 50
+"""Pictures, sounds and lists of one form; every device has them all."""
+
+FORM_FILE_BYTES_MAX: Final = 4 * KIBIBYTE * KIBIBYTE
+"""Of one file of a form; a long list deflates twenty-fold. As it travels it must fit a statement."""
+
+FORM_FILE_NAME_CHARACTERS_MAX: Final = 100
+FORM_FILE_NAME_BYTES_MAX: Final = 200
+"""A file's name stays below the 255 bytes of a file system while it passes under a longer one."""
+
 FORM_TITLE_CHARACTERS_MAX: Final = 500
 """One line of a form program's list."""
 

@@ -25,6 +25,7 @@ RECIPIENT_KEY: Final = 4
 MEDIUM_CERTIFICATE: Final = 5
 FORM: Final = 32
 COUNTED_LIST: Final = 33
+FORM_FILE: Final = 34
 _IDENTITY_LAST: Final = 31
 KIND_LAST: Final = 63
 """Kinds from 32 on are content (forms, lists)."""

@@ -26,7 +26,7 @@ def receipts_topic(origin: bytes) -> str:
 
 
 def forms_topic(subject: bytes) -> str:
-    """Return the topic that a form (by its subject) is published to."""
+    """Return the topic that a form or form file (by its subject) is published to."""
     return FORMS_PREFIX + subject.hex()
 
 

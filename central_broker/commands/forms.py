@@ -12,14 +12,13 @@ from central_broker.commands.context import CenterContext, json_option, now, pas
 from central_broker.storage.census_records import FormRecord
 from central_broker.storage.contract import HeldReason, Storage
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
-from sync_protocol.errors import ProtocolError
 
 if TYPE_CHECKING:
     from central_broker.forms.definition import FormDefinition
 
 _XFORM_SUFFIXES = (".xml", ".xform")
-_FILES_BESIDE = b"jr://"
-"""How an XForm names pictures, sounds and lists in files of their own."""
+_OFFERED = "yes"
+_WITHDRAWN = "withdrawn"
 
 
 @click.group(invoke_without_command=True)
@@ -162,47 +161,106 @@ def _tell_waiting(waiting: int) -> None:
     epilog="""\b
 Examples:
   central-broker forms publish census_household
-  central-broker forms publish household --version 3
+  central-broker forms publish household --version 3 --files household-media
 """,
 )
 @click.argument("form")
 @click.option("--version", help="This version.  [the one that was added last]")
+@click.option(
+    "--files",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the pictures, sounds and lists are that the form names; needed when it names any.",
+)
 @json_option
 @pass_center
-def forms_publish(center: CenterContext, form: str, version: str | None, as_json: bool) -> None:
+def forms_publish(center: CenterContext, form: str, version: str | None, folder: Path | None, as_json: bool) -> None:
     """Give a form to every device, signed: over the VPN, by neighbours and by sticks, as receipts travel.
 
-    Devices offer it to their form programs (ODK Collect, Enketo), in the place of an earlier version. Questionnaires of
-    other versions are accepted as before.
+    Devices offer it to their form programs (ODK Collect, Enketo), in the place of an earlier version, as soon as they
+    have all its files. Questionnaires of other versions are accepted as before.
     """
-    from sync_protocol.form import PublishedForm, publish_form
+    from central_broker.form_publishing import publish
+    from central_broker.forms.definition import FormRefused
+    from sync_protocol.form import PublishedForm
 
     with center.storage() as storage:
         known = [one for one in _known(storage, form) if one.xform is not None and version in (None, one.version)]
         chosen = max(known, key=lambda one: one.added_at or 0, default=None)
         if chosen is None or chosen.xform is None:
             fail(f"of {form} no file was added with this version", "central-broker forms add FILE")
-        published = PublishedForm(form, chosen.version, chosen.title or form, chosen.xform)
+        contents, unnamed = _files(chosen.xform, folder)
+        wanted = PublishedForm(form, chosen.version, chosen.title or form, chosen.xform)
         try:
-            statement = publish_form(center.files().issuing_key(), published, now())
-        except ProtocolError as error:
-            fail(f"{form} cannot be given to devices: {error.detail}", "move long lists of choices out of the form")
-        storage.publish_form(form, chosen.version, statement.data)
-    needs_files = _FILES_BESIDE in chosen.xform
+            result = publish(storage, center.files().issuing_key(), wanted, contents, now())
+        except FormRefused as refused:
+            fail(f"{form} cannot be given to devices: {refused.problem}", refused.remedy)
     if as_json:
         print_json(
             {
                 "form": form,
                 "version": chosen.version,
-                "bytes": len(statement.data),
-                "needs_files": needs_files,
+                "bytes": result.statement_bytes,
+                "files": sorted(contents),
+                "files_bytes": result.files_bytes,
+                "unnamed_files": unnamed,
+                "is_new": result.is_new,
             }
         )
         return
-    print_line(f"Devices get {form} in version {chosen.version or '(none)'}: {len(statement.data):,} bytes.")
-    if needs_files:
-        print_line("The files that it shows or looks up do not travel with it: put them beside it on the tablets")
-        print_line("(docs/operating.md, ODK Collect and Enketo).")
+    for name in unnamed:
+        print_line(f"warning: {name} is not given to devices: the form does not name it")
+    if not result.is_new:
+        print_line("Devices are given the same already.")
+    print_line(f"Devices get {form} in version {chosen.version or '(none)'}: {result.statement_bytes:,} bytes.")
+    if contents:
+        print_line(f"With it go {len(contents)} files: {result.files_bytes:,} bytes.")
+
+
+def _files(xform: bytes, folder: Path | None) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files that an XForm names, and the names of those in the folder that it does not; or ends the
+    command.
+    """
+    from central_broker.forms.definition import FormRefused
+    from central_broker.forms.files import files_named, files_of
+
+    named = files_named(xform)
+    if folder is None:
+        if named:
+            names = ", ".join(sorted(named))
+            fail(f"the form names files that go with it: {names}", "give their folder: --files FOLDER")
+        return {}, []
+    try:
+        contents = files_of(folder, named)
+        unnamed = sorted(path.name for path in folder.iterdir() if path.name not in named)
+    except FormRefused as refused:
+        fail(refused.problem, refused.remedy)
+    except OSError as error:
+        fail(f"{error.filename} cannot be read: {error.strerror}", "check its permissions", exit_status=EXIT_USAGE)
+    return contents, unnamed
+
+
+@forms.command(name="withdraw")
+@click.argument("form")
+@json_option
+@pass_center
+def forms_withdraw(center: CenterContext, form: str, as_json: bool) -> None:
+    """Have devices stop offering a form. Questionnaires of it are taken and accepted as before.
+
+    It reaches devices by the ways that the form took. `forms publish` brings it back.
+    """
+    from central_broker.form_publishing import withdraw
+
+    with center.storage() as storage:
+        _known(storage, form)
+        withdrawn = withdraw(storage, center.files().issuing_key(), form, now())
+    if as_json:
+        print_json({"form": form, "withdrawn": withdrawn})
+    elif withdrawn:
+        print_line(f"Devices stop offering {form} as soon as they hear of it; its questionnaires are still accepted.")
+    else:
+        print_line(f"Devices are not given {form}: nothing to withdraw.")
 
 
 @forms.command(name="list")
@@ -213,6 +271,7 @@ def forms_list(center: CenterContext, as_json: bool) -> None:
     with center.storage() as storage:
         known = storage.form_records()
         tables = {one.form: len(storage.form_tables(one.form)) for one in known}
+    shown = {one: _on_devices(one.statement) for one in known}
     if as_json:
         print_json(
             [
@@ -221,7 +280,8 @@ def forms_list(center: CenterContext, as_json: bool) -> None:
                     "version": one.version,
                     "title": one.title,
                     "has_definition": one.xform is not None,
-                    "published": one.statement is not None,
+                    "published": shown[one] == _OFFERED,
+                    "withdrawn": shown[one] == _WITHDRAWN,
                     "tables": tables[one.form],
                     "added_at": None if one.added_at is None else as_time(one.added_at),
                 }
@@ -235,12 +295,20 @@ def forms_list(center: CenterContext, as_json: bool) -> None:
             one.version or "every",
             one.title or "",
             tables[one.form] if one.xform is not None else "by id only",
-            "yes" if one.statement is not None else "",
+            shown[one],
         )
         for one in known
     ]
     columns = ("form", "version", "title", "tables", "on devices")
     print_table(columns, rows, empty="no form is known yet: central-broker forms add FILE")
+
+
+def _on_devices(statement: bytes | None) -> str:
+    from central_broker.form_publishing import current
+
+    if statement is None:
+        return ""
+    return _OFFERED if current(statement) is not None else _WITHDRAWN
 
 
 @forms.command(name="show")

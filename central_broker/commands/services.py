@@ -169,6 +169,9 @@ class _Flood:
         self._version: int | None = None
         self._next = 0.0
         self._list_turn = 0
+        self._forms: dict[bytes, bytes] = {}
+        """What was published of forms over this connection, by subject: they are large, and every device is sent each
+        anew."""
 
     def tick(self) -> None:
         """Publish if there is something new, or it is time to. Raises StorageUnavailable for nobody: tries later."""
@@ -179,6 +182,7 @@ class _Flood:
         if not self._connected():
             self._next = 0.0
             self._list_turn = 0
+            self._forms.clear()
             return
         try:
             self._publish_lists()
@@ -186,11 +190,15 @@ class _Flood:
             if version == self._version and time.monotonic() < self._next:
                 return
             bundle = statement_bundle(self._keys, self._storage.devices(), self._storage.media(), self._delegations)
-            forms = form_bundles(self._keys, self._storage.form_records())
+            forms = form_bundles(self._keys, self._storage.form_records(), self._storage.form_files())
         except StorageUnavailable:
             return
-        said = [(STATEMENTS, bundle), *((forms_topic(subject), form) for subject, form in forms)]
-        sent = [self._publish(topic, payload) for topic, payload in said]
+        sent = [self._publish(STATEMENTS, bundle)]
+        for subject, form in forms:
+            if self._forms.get(subject) != form:
+                sent.append(self._publish(forms_topic(subject), form))
+                if sent[-1] is not None:
+                    self._forms[subject] = form
         if None not in sent:
             self._version, self._next = version, time.monotonic() + _FLOOD_SECONDS
 

@@ -73,5 +73,7 @@ def _convert(path: Path, data: bytes, extension: str) -> Converted:
     except Exception as error:  # pyxform lets through whatever its readers of damaged files raise
         raise FormRefused(f"{path.name} cannot be converted: {type(error).__name__}: {error}", remedy) from error
     if converted.itemsets is not None:
-        warnings.append("it has external selects (select_one_external): put itemsets.csv beside the form on tablets")
+        warnings.append(
+            "it has external selects (select_one_external): publish it with --files, itemsets.csv in that folder"
+        )
     return Converted(converted.xform.encode(), tuple(warnings))

@@ -39,7 +39,7 @@ class FormRecord:
     xform: bytes | None = None
     added_at: int | None = None
     statement: bytes | None = None
-    """What devices are given of it; None of those that they are not given, or no more."""
+    """What devices are told of it: the form, or that it is withdrawn; None where they are told nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)

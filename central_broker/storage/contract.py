@@ -525,8 +525,15 @@ class Storage(CoverageStorage, Protocol):
         """
         ...
 
-    def publish_form(self, form: str, version: str, statement: bytes) -> None:
-        """Keep what devices are given of a version; no other version of the form is given to them any more."""
+    def publish_form(self, form: str, version: str, statement: bytes, files: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Keep what devices are given of a version; no other version of the form is given to them any more.
+
+        `files` are (name, statement), each in the place of what was given before under that name. All or nothing.
+        """
+        ...
+
+    def form_files(self) -> list[tuple[str, str, bytes]]:
+        """Return (form, name, statement) of every file that devices are given, or were and are told is taken back."""
         ...
 
     def form_records(self) -> list[FormRecord]:

@@ -76,13 +76,23 @@ class Forms:
                 (form.form, form.version, form.title, form.xform, form.added_at),
             )
 
-    def publish_form(self, form: str, version: str, statement: bytes) -> None:
+    def publish_form(self, form: str, version: str, statement: bytes, files: Sequence[tuple[str, bytes]] = ()) -> None:
         with self.writing() as statements:
             statements.execute("UPDATE directory_version SET at = at + 1")
             statements.execute("UPDATE form SET statement = NULL WHERE form = %s AND version <> %s", (form, version))
             statements.execute(
                 "UPDATE form SET statement = %s WHERE form = %s AND version = %s", (statement, form, version)
             )
+            for name, given in files:
+                statements.execute(
+                    "INSERT INTO form_file (form, name, statement) VALUES (%s, %s, %s)"
+                    " ON CONFLICT (form, name) DO UPDATE SET statement = excluded.statement",
+                    (form, name, given),
+                )
+
+    def form_files(self) -> list[tuple[str, str, bytes]]:
+        rows = self.read("SELECT form, name, statement FROM form_file ORDER BY form, name")
+        return [(form, name, bytes(statement)) for form, name, statement in rows]
 
     def _extend(self, statements: Statements, form: str, table: Table, known: Sequence[Table]) -> None:
         missing = missing_columns(table, known)

@@ -160,5 +160,21 @@ CREATE TABLE coverage_assignment (
 CREATE INDEX questionnaire_batch ON questionnaire (batch);
 """
 
-MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _RUN_ENDS, _MEDIA, _HOPS, _FORMS, _LISTS, _COVERAGE)
+# What devices are given of the files of forms; one that is taken back stays, as the statement that says so.
+_FORM_FILES: Final = """
+CREATE TABLE form_file (
+    form text NOT NULL, name text NOT NULL, statement bytea NOT NULL, PRIMARY KEY (form, name)
+);
+"""
+
+MIGRATIONS: Final[tuple[LiteralString, ...]] = (
+    _FIRST,
+    _RUN_ENDS,
+    _MEDIA,
+    _HOPS,
+    _FORMS,
+    _LISTS,
+    _COVERAGE,
+    _FORM_FILES,
+)
 """Number n is at place n - 1."""

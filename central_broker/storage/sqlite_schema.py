@@ -162,6 +162,14 @@ CREATE INDEX questionnaire_batch ON questionnaire (batch);
 """
 
 
+# What devices are given of the files of forms; one that is taken back stays, as the statement that says so.
+_FORM_FILES: Final = """
+CREATE TABLE form_file (
+    form TEXT NOT NULL, name TEXT NOT NULL, statement BLOB NOT NULL, PRIMARY KEY (form, name)
+) STRICT;
+"""
+
+
 @MIGRATIONS(name="0001_first")
 def _first(database: Database) -> None:
     _run(_FIRST, database)
@@ -197,6 +205,11 @@ def _coverage(database: Database) -> None:
     _run(_COVERAGE, database)
 
 
+@MIGRATIONS(name="0008_form_files")
+def _form_files(database: Database) -> None:
+    _run(_FORM_FILES, database)
+
+
 def _run(script: str, database: Database) -> None:
     # Statement by statement: executescript() would commit the transaction that the migration is part of.
     for statement in script.split(";\n"):
@@ -207,5 +220,14 @@ def _run(script: str, database: Database) -> None:
 def migration_names() -> frozenset[str]:
     """Return the names of all migrations that this version knows."""
     return frozenset(
-        {"0001_first", "0002_run_ends", "0003_media", "0004_hops", "0005_forms", "0006_lists", "0007_coverage"}
+        {
+            "0001_first",
+            "0002_run_ends",
+            "0003_media",
+            "0004_hops",
+            "0005_forms",
+            "0006_lists",
+            "0007_coverage",
+            "0008_form_files",
+        }
     )

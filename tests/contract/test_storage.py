@@ -29,6 +29,7 @@ from central_broker.storage.contract import (
     StorageRefused,
     Unreadable,
 )
+from central_broker.storage.recording import RowRefused
 from sync_protocol.identity import Standing
 from tests.support.census_databases import rows, storage, url
 from tests.support.center import Center, LinkChain, SealingDevice, arrived, seed
@@ -532,7 +533,14 @@ def test_media_survive_a_neighbour_that_the_database_refuses(storage: Storage) -
     assert [one.number for one in storage.media()] == ["0001"]
 
 
-_LATER = {3: "0003_media", 4: "0004_hops", 5: "0005_forms", 6: "0006_lists", 7: "0007_coverage"}
+_LATER = {
+    3: "0003_media",
+    4: "0004_hops",
+    5: "0005_forms",
+    6: "0006_lists",
+    7: "0007_coverage",
+    8: "0008_form_files",
+}
 _COVERAGE_TABLES = ("state", "visit", "person", "decision", "assignment")
 
 
@@ -542,6 +550,7 @@ def take_back(storage: Storage, url: str, schema: int) -> None:
         for table in ("territory", "institution", *(f"coverage_{one}" for one in _COVERAGE_TABLES)):
             statements.execute(f"DROP TABLE {table}")
         statements.execute("DROP INDEX questionnaire_batch")
+        statements.execute("DROP TABLE form_file")
         for column in ("title", "xform", "added_at", "statement"):
             statements.execute(f"ALTER TABLE form DROP COLUMN {column}")
         statements.execute("DROP TABLE device_key")
@@ -577,6 +586,7 @@ def test_database_of_the_release_before_gets_the_tables_of_forms_and_keeps_its_o
     again = open_storage(url)
     assert [(one.form, one.xform) for one in again.form_records()] == [("household", None)]
     assert again.form_tables("household") == []
+    assert again.form_files() == []
     assert again.totals().questionnaires == 1
     again.close()
 
@@ -588,6 +598,18 @@ def test_forms_are_known_by_version(storage: Storage) -> None:
     storage.allow_form("household")
     assert storage.forms() == [("household", ""), ("household", "2")]
     assert storage.directory_version() == version + 2
+
+
+def test_a_form_and_its_files_are_published_together_or_not_at_all(storage: Storage) -> None:
+    storage.allow_form("household", "1")
+    version = storage.directory_version()
+    storage.publish_form("household", "1", b"form", [("map.png", b"map"), ("a.csv", b"a")])
+    assert storage.directory_version() == version + 1
+    assert storage.form_files() == [("household", "a.csv", b"a"), ("household", "map.png", b"map")]
+    with pytest.raises(RowRefused):
+        storage.publish_form("household", "1", b"later", [("map.png", b"later"), ("b.csv", None)])  # type: ignore[list-item]  # a file that the database refuses
+    assert storage.form_records()[0].statement == b"form"
+    assert storage.form_files() == [("household", "a.csv", b"a"), ("household", "map.png", b"map")]
 
 
 def _store_part(url: str, chosen: int, barrier: Any, joined: Any) -> None:

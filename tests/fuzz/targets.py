@@ -27,9 +27,10 @@ from sync_protocol.attachments import XML_PART, Attachment, read_attachments, wr
 from sync_protocol.content import MEDIA_TYPE_JSON, MEDIA_TYPE_XML
 from sync_protocol.errors import ProtocolError
 from sync_protocol.form import PublishedForm, form_subject, publish_form, read_form
+from sync_protocol.form_file import FormFile, file_subject, publish_file, read_file
 from sync_protocol.keys import SigningKey
 from sync_protocol.limits import QUESTIONNAIRE_BYTES_MAX
-from sync_protocol.statement import FORM, Statement, parse_statement
+from sync_protocol.statement import FORM, FORM_FILE, Statement, parse_statement
 from tests.support.collect import multipart, submission_parts
 from tests.support.xforms import xform
 
@@ -188,9 +189,17 @@ def read_published_form(data: bytes) -> None:
         _check_form(Statement(b"", FORM, b"", form_subject("f"), 1, data))
 
 
+def read_form_file(data: bytes) -> None:
+    """A file of a form in a signed statement."""
+    with suppress(ProtocolError):
+        read_file(parse_statement(data))
+    with suppress(ProtocolError):
+        read_file(Statement(b"", FORM_FILE, b"", file_subject("f", "a.csv"), 1, data))
+
+
 def _check_form(source: Statement) -> None:
     form = read_form(source)
-    assert form.form and form.xform
+    assert form.form and (form.xform or not form.files)
 
 
 async def _chunks(body: bytes, size: int) -> AsyncIterator[bytes]:
@@ -211,6 +220,7 @@ def _driven(work: Coroutine[Any, Any, ReceivedPost]) -> ReceivedPost:
 _FILES: Final = [("a.jpg", "image/jpeg", b"\xff\xd8" + bytes(20)), ("b.mp3", "audio/mpeg", b"--b\r\n")]
 _POST: Final = multipart(submission_parts(_ANSWERS, _FILES, incomplete=True), _BOUNDARY)
 _PUBLISHED: Final = publish_form(SigningKey(bytes(32)), PublishedForm("f", "1", "Form", _FORM), 7)
+_FORM_FILE: Final = publish_file(SigningKey(bytes(32)), FormFile("f", "a.csv", b"name,label\n" * 9), 7)
 
 TARGETS: Final = {
     "form": Target(
@@ -250,6 +260,7 @@ TARGETS: Final = {
         [b"multipart/form-data; boundary=b", b'multipart/form-data; charset=utf-8; boundary="a\\"b"'],
         ("multipart/form-data", "; boundary=", "boundary*=utf-8''", '"'),
     ),
+    "form-file": Target(read_form_file, [_FORM_FILE.data, _FORM_FILE.body]),
     "published-form": Target(read_published_form, [_PUBLISHED.data, _PUBLISHED.body]),
 }
 """By the name that `make fuzz` knows them by."""

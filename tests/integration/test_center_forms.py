@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from central_broker.acceptance import decode_whole
 from central_broker.storage import open_storage
 from central_broker.storage.contract import Batch
+from sync_protocol.form_file import read_file
+from sync_protocol.statement import parse_statement
 from tests.support.center import LinkChain
 from tests.support.center_commands import CenterCommands
 from tests.support.processes import free_port
@@ -135,3 +138,35 @@ def test_questionnaires_that_came_before_their_form_become_rows_by_reprocess(
         ("persons/languages", "not_a_choice"),
         ("persons/age", "missing_required"),
     }
+
+
+def with_picture(version: int, picture: str) -> str:
+    image = f"| | note | plan | Plan | | {picture} |\n| | text | village"
+    head = FORM.replace("| label | required |", "| label | required | media::image |", 1)
+    return head.replace("| | text | village", image, 1).format(version=version)
+
+
+def test_files_go_with_the_form_that_names_them_and_are_taken_back_with_it(
+    commands: CenterCommands, tmp_path: Path
+) -> None:
+    commands.run("forms", "add", written(tmp_path, with_picture(1, "plan.png")))
+    assert "plan.png" in commands.refuse("forms", "publish", "household")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    noise = random.Random(7).randbytes(250 * 1024)
+    (pictures / "plan.png").write_bytes(noise)
+    said = commands.refuse("forms", "publish", "household", "--files", pictures)
+    assert "plan.png has 256,000 bytes" in said and "make the picture smaller" in said
+    assert not any(one["published"] for one in commands.json("forms", "list"))
+    (pictures / "plan.png").write_bytes(noise[: 150 * 1024])
+    assert commands.json("forms", "publish", "household", "--files", pictures)["files_bytes"] > 150 * 1024
+    commands.run("forms", "add", written(tmp_path, with_picture(2, "map.png")))
+    (pictures / "map.png").write_bytes(b"map")
+    said = commands.run("forms", "publish", "household", "--files", pictures)
+    assert "warning: plan.png is not given to devices" in said
+    with closing(open_storage(f"sqlite:///{database(commands)}")) as storage:
+        given = {name: read_file(parse_statement(data)).content for _, name, data in storage.form_files()}
+    assert given == {"map.png": b"map", "plan.png": b""}
+    assert "stop offering household" in commands.run("forms", "withdraw", "household")
+    assert "nothing to withdraw" in commands.run("forms", "withdraw", "household")
+    assert "withdrawn" in commands.run("forms", "list")

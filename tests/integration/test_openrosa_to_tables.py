@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from central_broker.forms.xlsform import convert
-from demo.field import Field
+from demo.field import CommandFailed, Field
 from sync_protocol.attachments import Attachment, read_attachments
 from tests.support.collect import CollectClient
 from tests.support.processes import free_port, wait_until
@@ -18,6 +19,7 @@ from tests.support.small_center import SmallCenter
 
 WAIT_SECONDS = 60.0
 FORM_LIST = "{http://openrosa.org/xforms/xformsList}"
+MANIFEST = "{http://openrosa.org/xforms/xformsManifest}"
 FOLDER = shared_data_folder() / "openrosa" / "transportation"
 MISSING = reason_missing("openrosa", "transportation")
 
@@ -32,6 +34,14 @@ FORM = """\
 | settings | | | |
 | | form_id | version | form_title |
 | | dwelling | 1 | Dwelling |
+"""
+FORM_WITH_LIST = """\
+| survey | | | |
+| | type | name | label |
+| | select_one_from_file villages.csv | village | Village |
+| settings | | | |
+| | form_id | version | form_title |
+| | visit | 1 | Visit |
 """
 REAL_FORM, REAL_VERSION = "transportation_2011_07_25", "2014111"
 PHOTO = bytes(range(256)) * 1_500  # more than one envelope holds
@@ -148,6 +158,56 @@ def test_a_form_that_the_center_publishes_is_offered_on_the_tablet_in_its_newest
     field.devices[0].close()
     field.devices[0].start()
     assert offered(client_of(field)) == {"dwelling": "2"}, "kept over a restart"
+
+
+def media_of(client: CollectClient) -> dict[str, bytes]:
+    """What the manifest of the one form that is offered lists, downloaded."""
+    (form,) = ElementTree.fromstring(client.request("GET", "/formList").body)
+    key = f"/key/{client.key}"
+    manifest_address = str(form.findtext(f"{FORM_LIST}manifestUrl")).partition(key)[2]
+    files = {}
+    for one in ElementTree.fromstring(client.request("GET", manifest_address).body):
+        said = {element.tag.removeprefix(MANIFEST): str(element.text) for element in one}
+        files[said["filename"]] = client.request("GET", said["downloadUrl"].partition(key)[2]).body
+        assert said["hash"] == f"md5:{md5(files[said['filename']], usedforsecurity=False).hexdigest()}"
+    return files
+
+
+def test_a_form_is_offered_with_its_files_until_it_is_withdrawn_and_again_when_it_is_published(
+    field: Field, tmp_path: Path
+) -> None:
+    client, center = client_of(field), field.center
+    path, folder = tmp_path / "visit.md", tmp_path / "media"
+    path.write_text(FORM_WITH_LIST)
+    center.ask("forms", "add", path)
+    folder.mkdir()
+    with pytest.raises(CommandFailed, match=r"villages\.csv"):
+        center.ask("forms", "publish", "visit", "--files", folder)
+    contents = {"villages.csv": "name,label\n1,Аксу\n".encode()}
+    (folder / "villages.csv").write_bytes(contents["villages.csv"])
+    (folder / "draft.csv").write_bytes(b"x")
+    published = center.ask("forms", "publish", "visit", "--files", folder)
+    assert (published["files"], published["unnamed_files"], published["is_new"]) == (
+        ["villages.csv"],
+        ["draft.csv"],
+        True,
+    )
+    assert center.ask("forms", "publish", "visit", "--files", folder)["is_new"] is False
+    wait_until(lambda: offered(client) == {"visit": "1"}, "it is offered", timeout_seconds=WAIT_SECONDS)
+    assert media_of(client) == contents
+    assert center.ask("forms", "withdraw", "visit") == {"form": "visit", "withdrawn": True}
+    wait_until(lambda: offered(client) == {}, "it is offered no more", timeout_seconds=WAIT_SECONDS)
+    assert [one["withdrawn"] for one in center.ask("forms", "list") if one["form"] == "visit"] == [True]
+    late = dwelling("uuid:late", "Аксу", []).replace(b'id="dwelling"', b'id="visit"')
+    assert client.submit(late).status == 201
+    wait_until(
+        lambda: center.query("SELECT count(*) FROM form_visit") == [(1,)],
+        "what was filled in is accepted",
+        timeout_seconds=WAIT_SECONDS,
+    )
+    center.ask("forms", "publish", "visit", "--files", folder)
+    wait_until(lambda: offered(client) == {"visit": "1"}, "it is back", timeout_seconds=WAIT_SECONDS)
+    assert media_of(client) == contents
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)

@@ -15,9 +15,10 @@ from edge_agent.engine.store import Store, StoreFault, StoreTransaction
 from edge_agent.queue.store import QueueStore
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.form import PublishedForm, publish_form, read_form
+from sync_protocol.form_file import FormFile, publish_file
 from sync_protocol.head import sign_head
 from sync_protocol.identity import Role
-from sync_protocol.statement import DEVICE_CERTIFICATE, FORM, parse_statement, sign_statement
+from sync_protocol.statement import DEVICE_CERTIFICATE, FORM, FORM_FILE, parse_statement, sign_statement
 from tests.support.device import (
     DAY,
     HOUR,
@@ -367,7 +368,7 @@ def test_news_reaches_everybody_who_is_there_and_then_nobody_speaks(devices: tup
     assert district.wait(HOUR // 2, by=MINUTE) == 0
 
 
-def test_a_form_as_large_as_a_statement_can_be_passes_neighbours_and_media(
+def test_a_form_and_a_file_as_large_as_a_statement_can_be_pass_neighbours_and_media(
     devices: tuple[Device, Device, Device],
 ) -> None:
     a, b, c = devices
@@ -376,7 +377,9 @@ def test_a_form_as_large_as_a_statement_can_be_passes_neighbours_and_media(
     form = publish_form(AUTHORITY.content, PublishedForm("household", "3", "Household", xform), 5)
     assert len(form.body) > 190 * 1024
     key = district.mailbox(a)
-    district.step(a, BundleArrived(key, write_bundle([Frame(FrameType.STATEMENT, form.data)])))
+    file = publish_file(AUTHORITY.content, FormFile("household", "map.png", xform), 5)
+    for source in (form, file):
+        district.step(a, BundleArrived(key, write_bundle([Frame(FrameType.STATEMENT, source.data)])))
     district.meet(a, b)
     district.run()
     stick = Medium()
@@ -388,6 +391,7 @@ def test_a_form_as_large_as_a_statement_can_be_passes_neighbours_and_media(
         assert device.store is not None
         with device.store.transaction() as transaction:
             kept = transaction.statement(FORM, form.subject)
+            assert transaction.statement(FORM_FILE, file.subject) == file.data
         assert kept is not None and read_form(parse_statement(kept)).xform == xform
 
 

@@ -18,6 +18,8 @@ from sync_protocol.counted_list import encode_counted_list, open_counted_list, r
 from sync_protocol.device_key import decode_device_key
 from sync_protocol.envelope import KIND_DEVICE_KEY, Envelope, parse_envelope
 from sync_protocol.errors import ProtocolError
+from sync_protocol.form import read_form
+from sync_protocol.form_file import read_file
 from sync_protocol.head import parse_head
 from sync_protocol.identity import Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import RecipientPrivateKey, VerifyingKey
@@ -192,6 +194,24 @@ def _read_device_key(data: bytes) -> Values:
     return {"id": envelope.id.hex(), "origin": envelope.origin.hex(), **told}
 
 
+def _read_form(data: bytes) -> Values:
+    source, fields = _checked(data)
+    form = read_form(source)
+    return fields | {
+        "form": form.form,
+        "version": form.version,
+        "title": form.title,
+        "xform": form.xform.decode(),
+        "files": {name: digest.hex() for name, digest in form.files.items()},
+    }
+
+
+def _read_form_file(data: bytes) -> Values:
+    source, fields = _checked(data)
+    file = read_file(source)
+    return fields | {"form": file.form, "file_name": file.name, "content": file.content.hex()}
+
+
 def _read_counted_list(data: bytes) -> Values:
     source, fields = _checked(data)
     keep_until = read_sealed_list(source).keep_until
@@ -283,6 +303,8 @@ READERS: dict[str, Callable[[bytes], Values]] = {
     "medium_identity": _read_medium_identity,
     "device_key": _read_device_key,
     "counted_list": _read_counted_list,
+    "form": _read_form,
+    "form_file": _read_form_file,
     "bundle": _read_bundle,
     "mesh_messages": _read_mesh_messages,
     "notice": _read_notice,

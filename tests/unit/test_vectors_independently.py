@@ -229,7 +229,17 @@ def test_head_fields_and_signature(vector: Values) -> None:
 
 # --- SPEC section 4 ---
 
-_SIGNER_OF_KIND = {1: "receipts", 2: "issuer", 3: "root", 4: "issuer", 17: "issuer", 33: "content", 40: "content"}
+_SIGNER_OF_KIND = {
+    1: "receipts",
+    2: "issuer",
+    3: "root",
+    4: "issuer",
+    17: "issuer",
+    32: "content",
+    33: "content",
+    34: "content",
+    40: "content",
+}
 
 
 def _statement_body(vector: Values) -> bytes:
@@ -272,6 +282,38 @@ def test_counted_list_opens_to_json(vector: Values) -> None:
     written = zlib.decompressobj(-15).decompress(plaintext[12:coded_to])
     assert len(written) == _number(plaintext[8:12])
     assert json.loads(written) == expected["list"]
+
+
+@pytest.mark.parametrize("vector", _valid("form"))
+def test_form_body(vector: Values) -> None:
+    body, expected = _statement_body(vector), vector["expect"]
+    at, texts = 10, []
+    for offset in (0, 2, 4):
+        texts.append(body[at : at + _number(body[offset : offset + 2])])
+        at += len(texts[-1])
+    assert [text.decode() for text in texts] == [expected["form"], expected["version"], expected["title"]]
+    assert expected["subject"] == sha256(_domain("form") + texts[0]).hexdigest()[:32]
+    files = {}
+    for _ in range(body[6]):
+        name = body[at + 33 : at + 33 + body[at]].decode()
+        files[name] = body[at + 1 : at + 33].hex()
+        at += 33 + body[at]
+    assert (files, list(files)) == (expected["files"], sorted(files, key=str.encode))
+    xform = zlib.decompressobj(-15).decompress(body[at:])
+    assert (xform.decode(), len(xform)) == (expected["xform"], _number(body[7:10]))
+
+
+@pytest.mark.parametrize("vector", _valid("form_file"))
+def test_form_file_body(vector: Values) -> None:
+    body, expected = _statement_body(vector), vector["expect"]
+    form_to = 40 + _number(body[:2])
+    name_to = form_to + body[2]
+    form, name = body[40:form_to], body[form_to:name_to]
+    assert (form.decode(), name.decode()) == (expected["form"], expected["file_name"])
+    assert expected["subject"] == sha256(_domain("form file") + form + b"\0" + name).hexdigest()[:32]
+    content = zlib.decompressobj(-15).decompress(body[name_to:]) if body[3] else body[name_to:]
+    assert (content.hex(), len(content)) == (expected["content"], _number(body[4:8]))
+    assert sha256(content).digest() == body[8:40]
 
 
 @pytest.mark.parametrize("vector", _valid("key_certificate"))

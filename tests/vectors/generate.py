@@ -2,8 +2,8 @@
 
 Sealing is random, so every run makes other envelopes; the files are frozen so that a change of the code
 cannot change what it is checked against. `python -m tests.vectors.generate signed` writes only keys, certificates,
-media, mesh messages and notices, which come out the same in every run, and leaves all other files as they are; with
-`lists`, only device keys and counted lists are made anew.
+media, mesh messages, notices and forms, which come out the same in every run, and leaves all other files as they
+are; with `lists`, only device keys and counted lists are made anew.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from sync_protocol.medium import certify_medium, write_medium_identity
 from sync_protocol.receipt import Mark, Span, SpanStatus, sign_receipt
 from sync_protocol.records import Provisioning, encode_record, sign_request
 from sync_protocol.statement import Statement, Usage, sign_statement
+from tests.vectors.forms import write_forms
 from tests.vectors.lists import ListKeys, write_lists
 from tests.vectors.mesh import write_mesh
 from tests.vectors.notices import notice_numbers, write_notices
@@ -825,6 +826,7 @@ def main() -> None:
     refuse_media(writer)
     write_mesh(writer)
     write_notices(writer, ONLINE, TABLET)
+    write_forms(writer, CONTENT)
     if anew:
         receipts = write_receipts(writer, chain)
         write_bundles(writer, [*statements, *receipts], heads, chain)
