@@ -270,16 +270,18 @@ class _MqttOutlet:
         self._host = host
         self._group = group
         self._ended = False
-        self._followed: frozenset[str] = frozenset()
+        self._wanted: frozenset[str] = frozenset()
+        self._subscribed: set[str] = set()
+        self._is_subscribing = False
 
     def send(self, token: int, data: bytes) -> None:
         self._spawn(self._publish(token, data))
 
     def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
-        followed = frozenset((*map(topics.receipts_topic, origins), *map(topics.lists_topic, listed)))
-        added, dropped = followed - self._followed, self._followed - followed
-        self._followed = followed
-        self._spawn(self._subscribe(added, dropped))
+        self._wanted = frozenset((*map(topics.receipts_topic, origins), *map(topics.lists_topic, listed)))
+        if not self._is_subscribing:
+            self._is_subscribing = True
+            self._spawn(self._subscribe())
 
     def say(self, message: Exchanged) -> None:
         """The center says what it has to say in statements."""
@@ -301,11 +303,17 @@ class _MqttOutlet:
         taken = await self._client.hand_over(self._topic, data, ANSWER_TIMEOUT_SECONDS)
         self._host.settled(self.link_key, token, taken=taken)
 
-    async def _subscribe(self, added: frozenset[str], dropped: frozenset[str]) -> None:
-        for topic in sorted(dropped):
-            await self._client.unsubscribe(topic)
-        for topic in sorted(added):
-            await _subscribe(self._client, topic)
+    async def _subscribe(self) -> None:
+        """Have the broker send what is wanted, one change after the other: two at once could end in either order."""
+        while self._subscribed != self._wanted:
+            topic = min(self._subscribed ^ self._wanted)
+            if topic in self._wanted:
+                await _subscribe(self._client, topic)
+                self._subscribed.add(topic)
+            else:
+                await self._client.unsubscribe(topic)
+                self._subscribed.discard(topic)
+        self._is_subscribing = False
 
 
 def _innermost(error: BaseException) -> BaseException:
