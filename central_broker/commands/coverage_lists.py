@@ -99,7 +99,7 @@ def _give_all(storage: Storage, seen: Coverage, issuer: Signer, given_at: int, k
         place = seen.places.meant(code)
         if place is not None:
             places[device].append(place)
-    _, reached = storage.coverage_reached()
+    reached = storage.coverage_state().reached
     results = []
     for record in storage.devices():
         if record.device not in places or record.standing is not Standing.ACTIVE:

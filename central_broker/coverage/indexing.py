@@ -35,11 +35,11 @@ def bring_up_to_date(storage: Storage, rules: CensusRules, on_progress: Callable
     done. Returns the places that everything is sorted by.
     """
     basis = repr(asdict(rules))
-    places, forms = places_of(storage), people_forms(storage)
     while True:
-        known, after = storage.coverage_reached()
-        if known != basis:
-            after = 0
+        # Asked for before anything else: what changes from now on is noticed by `store_coverage`.
+        state = storage.coverage_state()
+        places, forms = places_of(storage), people_forms(storage)
+        after = state.reached if state.basis == basis else 0
         upto = storage.coverage_next(after, _BATCHES_AT_ONCE)
         if upto == after:
             return places
@@ -48,10 +48,8 @@ def bring_up_to_date(storage: Storage, rules: CensusRules, on_progress: Callable
             for form in forms
             for indexed in entries_of(form, *storage.coverage_rows(form, after, upto), rules, places)
         ]
-        if storage.store_coverage(forms, found, basis=basis, after=after, upto=upto):
+        if storage.store_coverage(forms, found, state=state, basis=basis, after=after, upto=upto):
             on_progress(len(found))
-        else:  # what was read may be sorted by what is no longer so
-            places, forms = places_of(storage), people_forms(storage)
 
 
 def places_of(storage: Storage) -> Places:

@@ -14,7 +14,7 @@ from central_broker.coverage.report import Grouping
 from central_broker.coverage.rules import Channel, Timing
 from central_broker.storage.census_records import Row
 from central_broker.storage.census_tables import quoted, view_name
-from central_broker.storage.coverage_records import Decision, PersonRow, Visit, VisitRow
+from central_broker.storage.coverage_records import Decision, IndexState, PersonRow, Visit, VisitRow
 from central_broker.storage.coverage_rows import (
     PERSON_COLUMNS,
     VISIT_COLUMNS,
@@ -27,7 +27,7 @@ from central_broker.storage.coverage_rows import (
 )
 from central_broker.storage.recording import Statements
 
-FORGET: Final = "UPDATE coverage_state SET reached = 0"
+FORGET: Final = "UPDATE coverage_state SET reached = 0, forgotten = forgotten + 1"
 """What has changed rows that are indexed already executes this; everything is indexed anew by the next who asks."""
 
 
@@ -70,9 +70,8 @@ class Coverage:
                 [(one.bin, one.name, one.district, one.kind) for one in institutions],
             )
 
-    def coverage_reached(self) -> tuple[str, int]:
-        [(basis, reached)] = self.read("SELECT basis, reached FROM coverage_state")
-        return basis, reached
+    def coverage_state(self) -> IndexState:
+        return IndexState(*self.read(_STATE)[0])
 
     def coverage_next(self, after: int, batches_max: int) -> int:
         # Batches beyond the clock that is read first may be of transactions that others still wait for.
@@ -100,17 +99,17 @@ class Coverage:
         forms: Sequence[PeopleForm],
         found: Sequence[tuple[Visit, Sequence[Person]]],
         *,
+        state: IndexState,
         basis: str,
         after: int,
         upto: int,
     ) -> bool:
         with self.writing() as statements:
-            [(known, reached)] = statements.execute("SELECT basis, reached FROM coverage_state FOR UPDATE")
+            if IndexState(*statements.execute(_STATE + " FOR UPDATE")[0]) != state:
+                return False
             if after == 0:
                 statements.execute("DELETE FROM coverage_person")
                 statements.execute("DELETE FROM coverage_visit")
-            elif (known, reached) != (basis, after):
-                return False
             kinds = {one.form: one.kind for one in forms}
             statements.insert_rows(
                 "coverage_visit", VISIT_COLUMNS, [visit_row(visit, kinds[visit.form]) for visit, _ in found]
@@ -215,6 +214,8 @@ class Coverage:
             for row in rows
         ]
 
+
+_STATE: Final = "SELECT basis, reached, forgotten FROM coverage_state"
 
 _PERSON: Final = f"SELECT {names_of(PERSON_COLUMNS)} FROM coverage_person"  # noqa: S608 - literals only
 

@@ -64,6 +64,17 @@ class PersonRow:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexState:
+    """How far questionnaires are indexed: up to commit time `reached` (0: nothing, or all has to be done anew), by
+    `basis` (the rules, as text). `forgotten` grows whenever something has changed that entries were made of.
+    """
+
+    basis: str
+    reached: int
+    forgotten: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What somebody decided of two entries; of several about the same two, the newest counts."""
 
@@ -91,9 +102,7 @@ class CoverageStorage(Protocol):
         """Put these tables in the place of those there are; everybody's place is worked out anew then."""
         ...
 
-    def coverage_reached(self) -> tuple[str, int]:
-        """Return (basis, commit time up to which questionnaires are indexed); 0 where all of it has to be done anew."""
-        ...
+    def coverage_state(self) -> IndexState: ...
 
     def coverage_next(self, after: int, batches_max: int) -> int:
         """Return the commit time of the last of so many batches after that one; `after` itself when there is none."""
@@ -108,13 +117,15 @@ class CoverageStorage(Protocol):
         forms: Sequence[PeopleForm],
         found: Sequence[tuple[Visit, Sequence[Person]]],
         *,
+        state: IndexState,
         basis: str,
         after: int,
         upto: int,
     ) -> bool:
         """Index these questionnaires, and move on to `upto`; with `after` 0, everything before is forgotten.
 
-        Returns False, and does nothing, when another process has moved on meanwhile, or all has to be done anew.
+        `state` is the one that was asked for before anything was read that `found` is made of. Returns False, and does
+        nothing, when it is another one now: another process has moved on, or all has to be done anew.
         """
         ...
 

@@ -128,7 +128,6 @@ class Forms:
 
     def replace_answers(self, form: str, replaced: Sequence[tuple[StoredQuestionnaire, QuestionnaireContent]]) -> None:
         with self.writing() as statements:
-            statements.execute(FORGET)
             for table in _tables(statements.execute(_TABLES, (form,))):
                 for one, _ in replaced:
                     statements.make(removal(table), (one.origin, one.id))
@@ -142,6 +141,8 @@ class Forms:
                     for one, content in replaced
                 ],
             )
+            # Last, as where questionnaires are read again: so the two never wait for each other in a circle.
+            statements.execute(FORGET)
 
     def rows(self, table: Table, after: Sequence[object], limit: int, *, counting: Table | None) -> list[Row]:
         return self.read_made(page(table, counting), (*after, limit))

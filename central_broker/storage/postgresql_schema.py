@@ -124,9 +124,10 @@ CREATE TABLE institution (
     bin text PRIMARY KEY, name text NOT NULL, district text NOT NULL, kind text NOT NULL
 );
 CREATE TABLE coverage_state (
-    one integer PRIMARY KEY CHECK (one = 1), basis text NOT NULL, reached bigint NOT NULL, decisions bigint NOT NULL
+    one integer PRIMARY KEY CHECK (one = 1), basis text NOT NULL, reached bigint NOT NULL, forgotten bigint NOT NULL,
+    decisions bigint NOT NULL
 );
-INSERT INTO coverage_state VALUES (1, '', 0, 0);
+INSERT INTO coverage_state VALUES (1, '', 0, 0, 0);
 CREATE TABLE coverage_visit (
     origin bytea NOT NULL, id bytea NOT NULL, committed_at bigint NOT NULL, form text NOT NULL,
     instance_id text NOT NULL, kind text NOT NULL,

@@ -125,9 +125,10 @@ CREATE TABLE institution (
     bin TEXT PRIMARY KEY, name TEXT NOT NULL, district TEXT NOT NULL, kind TEXT NOT NULL
 ) STRICT;
 CREATE TABLE coverage_state (
-    one INTEGER PRIMARY KEY CHECK (one = 1), basis TEXT NOT NULL, reached INTEGER NOT NULL, decisions INTEGER NOT NULL
+    one INTEGER PRIMARY KEY CHECK (one = 1), basis TEXT NOT NULL, reached INTEGER NOT NULL, forgotten INTEGER NOT NULL,
+    decisions INTEGER NOT NULL
 ) STRICT;
-INSERT INTO coverage_state VALUES (1, '', 0, 0);
+INSERT INTO coverage_state VALUES (1, '', 0, 0, 0);
 CREATE TABLE coverage_visit (
     origin BLOB NOT NULL, id BLOB NOT NULL, committed_at INTEGER NOT NULL, form TEXT NOT NULL,
     instance_id TEXT NOT NULL, kind TEXT NOT NULL,

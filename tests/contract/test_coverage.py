@@ -178,7 +178,7 @@ def test_of_two_hundred_listed_people_the_table_is_right_to_the_last_person(cens
 
     # Everything anew, from the questionnaires as they were received.
     reprocess_form(census.storage, "census_household", lambda _: None)
-    assert census.storage.coverage_reached()[1] == 0
+    assert census.storage.coverage_state().reached == 0
     assert the_institution(ask) == decided_not
     assert len(census.storage.coverage_people(Place(institution=BIN))) > 200
 
@@ -205,22 +205,42 @@ def test_what_comes_later_is_added_and_an_edit_takes_back_what_was_counted(censu
 
 def test_two_that_index_at_once_index_everything_once(census: CensusForms) -> None:
     storage, rules = census.storage, parse_configuration("", Path("/center")).census.rules
-    unindexed, _ = storage.coverage_reached()
+    before = storage.coverage_state()
     for number in range(3):
         census.commit(household(census.versions["census_household"], [someone(number)], instance=f"{number}"))
     bring_up_to_date(storage, rules, lambda _: None)
-    basis, reached = storage.coverage_reached()
+    state = storage.coverage_state()
+    given: dict[str, Any] = {"basis": state.basis, "after": 0, "upto": state.reached}
+    assert not storage.store_coverage([], [], state=before, **given), "another was faster"
     census.commit(household(census.versions["census_household"], people(5, 6), instance="next"))
-    assert not storage.store_coverage([], [], basis=basis, after=reached - 1, upto=reached + 1), "another went on"
-    assert not storage.store_coverage([], [], basis=unindexed, after=reached, upto=reached + 1), "by other rules"
-    assert storage.coverage_reached() == (basis, reached)
-    # Two that both begin anew: whoever comes second does it again.
-    form = next(one for one in people_forms(storage) if one.form == "census_household")
-    rows = storage.coverage_rows(form, 0, reached)
-    found = entries_of(form, *rows, rules, Places(TERRITORIES, INSTITUTIONS))
-    assert storage.store_coverage([form], found, basis=basis, after=0, upto=reached)
     bring_up_to_date(storage, rules, lambda _: None)
     assert len(storage.coverage_people(Place())) == 5
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_changes_while_questionnaires_are_read_for_the_index_is_not_missed(
+    census: CensusForms, begun: bool
+) -> None:
+    storage, rules = census.storage, parse_configuration("", Path("/center")).census.rules
+    version = census.versions["census_household"]
+    census.commit(household(version, people(0, 1), instance="first"))
+    if begun:
+        bring_up_to_date(storage, rules, lambda _: None)
+        census.commit(household(version, people(2, 3), instance="second"))
+    state = storage.coverage_state()
+    upto = storage.coverage_next(state.reached, 10)
+    form = next(one for one in people_forms(storage) if one.form == "census_household")
+    rows = storage.coverage_rows(form, state.reached, upto)
+    found = entries_of(form, *rows, rules, Places(TERRITORIES, INSTITUTIONS))
+    given: dict[str, Any] = {"basis": state.basis, "after": state.reached, "upto": upto}
+    for change in (
+        lambda: storage.replace_places(TERRITORIES, [replace(INSTITUTIONS[0], district="593400")]),
+        lambda: reprocess_form(storage, "census_household", lambda _: None),
+    ):
+        change()
+        assert not storage.store_coverage([form], found, state=state, **given)
+    bring_up_to_date(storage, rules, lambda _: None)
+    assert {one.place.district for one in storage.coverage_people(Place())} == {"593400"}
 
 
 def test_other_rules_or_places_sort_everybody_anew(census: CensusForms) -> None:
