@@ -162,7 +162,7 @@ class Engine:
             carrier,
             takes_over=policy.tablets_take_over or self._beliefs.role is Role.COLLECTION_POINT,
             leg=policy.leg,
-            copies_of=lambda envelope_id: self._company.expected.take(envelope_id, link_key),
+            copies_of=lambda envelope_id: self._company.expected.take(envelope_id, link_key, now),
         )
         arrived = self._arrivals.take(contents.frames, source, transaction, now)
         effects = arrived.effects

@@ -26,7 +26,7 @@ from itertools import count
 from typing import Final
 
 from edge_agent.engine.routing import COPIES_MAX, Share, copies_given
-from edge_agent.engine.settings import MINUTE, EngineSettings
+from edge_agent.engine.settings import MINUTE, SECOND, EngineSettings
 from edge_agent.engine.store import EnvelopeStanding, Openings, StoredEnvelope, StoreTransaction
 from sync_protocol.limits import MESH_OFFER_ENVELOPES_MAX
 from sync_protocol.mesh import Offer, Offered, Verdict, Verdicts
@@ -36,38 +36,59 @@ _WANTED_ENOUGH: Final = 256
 _EXPECTED_MAX: Final = 4 * MESH_OFFER_ENVELOPES_MAX
 _BROUGHT_WITHIN: Final = 2 * MINUTE
 """After this long, whoever was to bring an envelope is not waited for any more."""
+_SILENT_FOR: Final = 15 * SECOND
+"""Nor is a neighbour that has brought nothing for so long: it may have walked away, which its link shows much later."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How an envelope was asked for: last on this link since then, and of anybody since `first_at`."""
+
+    link_key: str
+    copies: int
+    at: int
+    first_at: int
 
 
 class Expected:
     """Which envelopes were asked for, on all links of a device: none is asked of two neighbours at once."""
 
     def __init__(self) -> None:
-        self._wanted: dict[bytes, tuple[str, int, int]] = {}
+        self._asked: dict[bytes, _Asked] = {}
+        self._brought_at: dict[str, int] = {}
 
     def is_brought(self, envelope_id: bytes, link_key: str, now: int) -> bool:
         """Tell whether another link than this one is about to bring it."""
-        wanted = self._wanted.get(envelope_id)
-        return wanted is not None and wanted[0] != link_key and 0 <= now - wanted[2] < _BROUGHT_WITHIN
+        asked = self._asked.get(envelope_id)
+        if asked is None or asked.link_key == link_key or not 0 <= now - asked.first_at < _BROUGHT_WITHIN:
+            return False
+        return 0 <= now - max(asked.at, self._brought_at.get(asked.link_key, asked.at)) < _SILENT_FOR
 
     def want(self, envelope_id: bytes, link_key: str, copies: int, now: int) -> None:
         """Note that it was asked for on a link, and with how many copies to make it is to come.
 
-        Whoever offers the same again and does not bring it gains no time by that: others are waiting.
+        Who offers the same again and does not bring it gains no time by that, be they one or several: others are
+        waiting.
         """
-        before = self._wanted.pop(envelope_id, None)
-        since = now if before is None or before[0] != link_key else min(before[2], now)
-        self._wanted[envelope_id] = (link_key, min(copies, COPIES_MAX), since)
-        if len(self._wanted) > _EXPECTED_MAX:
-            del self._wanted[next(iter(self._wanted))]
+        before = self._asked.pop(envelope_id, None)
+        at = now if before is None or before.link_key != link_key else min(before.at, now)
+        first_at = now if before is None else min(before.first_at, now)
+        self._asked[envelope_id] = _Asked(link_key, min(copies, COPIES_MAX), at, first_at)
+        if len(self._asked) > _EXPECTED_MAX:
+            del self._asked[next(iter(self._asked))]
 
-    def take(self, envelope_id: bytes, link_key: str) -> int:
+    def take(self, envelope_id: bytes, link_key: str, now: int) -> int:
         """Return how many copies to make come with an envelope that has arrived on a link."""
-        wanted = self._wanted.pop(envelope_id, None)
-        return wanted[1] if wanted is not None and wanted[0] == link_key else 0
+        asked = self._asked.pop(envelope_id, None)
+        if asked is None or asked.link_key != link_key:
+            return 0
+        self._brought_at[link_key] = now
+        return asked.copies
 
     def forget(self, link_key: str) -> None:
         """A link is over: what it was to bring may come over another one."""
-        self._wanted = {one: wanted for one, wanted in self._wanted.items() if wanted[0] != link_key}
+        self._asked = {one: asked for one, asked in self._asked.items() if asked.link_key != link_key}
+        self._brought_at.pop(link_key, None)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class EngineSettings:
     foreign_bytes_max: int = 256 * 1024 * 1024
     lists_bytes_max: int = 8 * 1024 * 1024
     decline_wait: int = HOUR
-    later_wait: int = 3 * MINUTE
+    later_wait: int = 30 * SECOND
     copies: int = 8
     respray_wait: int = 3 * DAY
     shares: Shares = field(default_factory=lambda: SPRAY_AND_FOCUS)

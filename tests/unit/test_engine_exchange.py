@@ -284,6 +284,76 @@ def test_who_offers_the_same_again_and_again_and_brings_nothing_keeps_nobody_els
     assert [one.message for one in said(b, honest, offer)] == [Verdicts(1, (Verdict.WANTED,))]
 
 
+def verdict_on(device: Device, link: Link, *ids: bytes) -> tuple[Verdict, ...]:
+    """What a device answers when this link offers it these."""
+    (answer,) = said(device, link, Offer(1, tuple(Offered(one, 3_000, 0) for one in ids)))
+    assert isinstance(answer.message, Verdicts)
+    return answer.message.verdicts
+
+
+def test_a_neighbour_that_brings_nothing_for_some_seconds_is_waited_for_no_more(tablets: list[Device]) -> None:
+    """It may have walked out of reach: its link ends much later, and whoever else is here may soon leave, too."""
+    a, b, c, *_ = tablets
+    fill(a, 1)
+    wanted = a.envelope_ids()[0]
+    gone, here = link_to(c.id, key="gone"), link_to(a.id, key="here")
+    for link in (gone, here):
+        b.step(LinkUp(link))
+    assert verdict_on(b, gone, wanted) == (Verdict.WANTED,)
+    b.now += 14 * SECOND
+    assert verdict_on(b, here, wanted) == (Verdict.LATER,)
+    b.now += 2 * SECOND
+    assert verdict_on(b, here, wanted) == (Verdict.WANTED,)
+
+
+def test_a_neighbour_that_goes_on_bringing_is_waited_for_though_it_has_much_to_bring(tablets: list[Device]) -> None:
+    a, b, c, *_ = tablets
+    fill(a, 6)
+    ids = a.envelope_ids()
+    slow, other = link_to(c.id, key="slow"), link_to(a.id, key="other")
+    for link in (slow, other):
+        b.step(LinkUp(link))
+    bring(b, slow.key, a.certificate)
+    assert set(verdict_on(b, slow, *ids)) == {Verdict.WANTED}
+    for number in range(5):
+        b.now += 14 * SECOND
+        bring(b, slow.key, *data_of(a, number + 1))
+        b.now += 2 * SECOND
+        assert verdict_on(b, other, ids[5]) == (Verdict.LATER,), "16 seconds after it was asked for, and more"
+    b.now += 45 * SECOND
+    assert verdict_on(b, other, ids[5]) == (Verdict.WANTED,)
+
+
+def test_who_brings_something_now_and_then_keeps_the_rest_no_longer_than_two_minutes(tablets: list[Device]) -> None:
+    a, b, c, *_ = tablets
+    fill(a, 12)
+    ids = a.envelope_ids()
+    slow, other = link_to(c.id, key="slow"), link_to(a.id, key="other")
+    for link in (slow, other):
+        b.step(LinkUp(link))
+    bring(b, slow.key, a.certificate)
+    verdict_on(b, slow, *ids)
+    for number in range(11):
+        b.now += 10 * SECOND
+        bring(b, slow.key, *data_of(a, number + 1))
+    assert verdict_on(b, other, ids[11]) == (Verdict.LATER,)
+    b.now += 10 * SECOND
+    assert verdict_on(b, other, ids[11]) == (Verdict.WANTED,)
+
+
+def test_two_liars_taking_turns_keep_nobody_else_waiting(tablets: list[Device]) -> None:
+    a, b, c, d, *_ = tablets
+    fill(a, 1)
+    wanted = a.envelope_ids()[0]
+    liars, honest = (link_to(c.id, key="liar"), link_to(d.id, key="another")), link_to(a.id, key="honest")
+    for link in (*liars, honest):
+        b.step(LinkUp(link))
+    for turn in range(9):
+        b.now += 16 * SECOND
+        assert verdict_on(b, liars[turn % 2], wanted) == (Verdict.WANTED,)
+    assert verdict_on(b, honest, wanted) == (Verdict.WANTED,)
+
+
 def test_an_offer_beyond_the_room_is_wanted_up_to_the_room() -> None:
     with memory_folder() as folder:
         b = Device(folder, AUTHORITY, name="b", settings=EngineSettings(foreign_bytes_max=10_000)).start()
