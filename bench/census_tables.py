@@ -25,9 +25,9 @@ from central_broker.acceptance import decode_whole, read_answers
 from central_broker.content_decoding import content_of
 from central_broker.forms.tables import Table, TableKind
 from central_broker.storage import open_storage
+from central_broker.storage.batch_records import AcceptedEnvelope, Batch, QuestionnaireContent
 from central_broker.storage.census_records import Answers
 from central_broker.storage.census_tables import insertion, key_columns, quoted
-from central_broker.storage.contract import AcceptedEnvelope, Batch, QuestionnaireContent
 from sync_protocol.content import MEDIA_TYPE_JSON, MEDIA_TYPE_XML
 from tests.support.center import LinkChain
 

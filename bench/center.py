@@ -21,7 +21,7 @@ from central_broker.configuration import load_configuration, sample_configuratio
 from central_broker.enrolment import Enrolled, Issuers, Refused, enrol, revocation_list
 from central_broker.seed_protection import PassphraseSources
 from central_broker.storage import open_storage
-from central_broker.storage.contract import CertifiedDevice
+from central_broker.storage.batch_records import CertifiedDevice
 from demo.processes import RunningProcess, accepts_connections, free_port
 from edge_agent import enrolment, provisioning
 from sync_protocol import statement

@@ -24,8 +24,7 @@ from central_broker.content_decoding import Unparsable, content_of
 from central_broker.directory import Directory
 from central_broker.forms.answers import rows_of
 from central_broker.forms.registry import FormRegistry
-from central_broker.storage.census_records import Answers
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     STORED_NUMBER_MAX,
     AcceptedEnvelope,
     Arrival,
@@ -42,6 +41,7 @@ from central_broker.storage.contract import (
     Unreadable,
     WholeDecoder,
 )
+from central_broker.storage.census_records import Answers
 from sync_protocol import statement
 from sync_protocol.bundle import Frame, FrameType
 from sync_protocol.content import Metadata, decode_content

@@ -27,14 +27,8 @@ from central_broker.forms.registry import FormRegistry
 from central_broker.messages import Message, accept_messages, read_message
 from central_broker.reprocessing import known_forms
 from central_broker.stopping import Stop
-from central_broker.storage.contract import (
-    Batch,
-    BatchResult,
-    Outcome,
-    OutcomeKind,
-    Storage,
-    StorageUnavailable,
-)
+from central_broker.storage.batch_records import Batch, BatchResult, Outcome, OutcomeKind
+from central_broker.storage.contract import Storage, StorageUnavailable
 from sync_protocol import topics
 from sync_protocol.identity import Trust
 from sync_protocol.keys import RecipientSecret

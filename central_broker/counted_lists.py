@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
-from central_broker.storage.contract import CountedListRecord, Storage
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import CountedListRecord
 from sync_protocol.counted_list import CountedList, encode_counted_list, seal_counted_list
 from sync_protocol.keys import RecipientPublicKey, Signer
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from central_broker.forms.registry import FormRegistry
-from central_broker.storage.contract import DeviceRecord
+from central_broker.storage.inquiry_records import DeviceRecord
 from sync_protocol.identity import Role, Standing, Trust
 from sync_protocol.keys import RecipientSecret, VerifyingKey
 

@@ -14,7 +14,9 @@ from cryptography import x509
 
 from central_broker.authority import AuthorityRecord, KeyKind
 from central_broker.center_files import CenterFiles, IssuedCertificate
-from central_broker.storage.contract import CertifiedDevice, DeviceRecord, Storage
+from central_broker.storage.batch_records import CertifiedDevice
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import DeviceRecord
 from central_broker.tls_authority import (
     TlsIssuer,
     issue_client_certificate,

@@ -11,7 +11,9 @@ from typing import Final
 
 from central_broker.authority import AuthorityRecord, KeyKind, KeyState
 from central_broker.enrolment import Refused
-from central_broker.storage.contract import STORED_NUMBER_MAX, CertifiedMedium, MediumRecord, Storage
+from central_broker.storage.batch_records import STORED_NUMBER_MAX, CertifiedMedium
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import MediumRecord
 from sync_protocol.errors import ProtocolError
 from sync_protocol.identity import Standing, Trust
 from sync_protocol.keys import Signer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from central_broker.acceptance import Ignored, accept, arrival_of, hold, learn_keys
 from central_broker.directory import Directory
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     AcceptedEnvelope,
     ArrivedHead,
     Batch,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from central_broker.receipts import Chain
-from central_broker.storage.contract import ReceiptGrant, ReceiptIssue, Want
+from central_broker.storage.receipt_records import ReceiptGrant, ReceiptIssue, Want
 from sync_protocol.identity import signer_name
 from sync_protocol.keys import Signer
 from sync_protocol.receipt import sign_receipt

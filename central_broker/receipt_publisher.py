@@ -18,7 +18,8 @@ import structlog
 from central_broker.broker_link import BrokerLink, BrokerSettings, Jitter
 from central_broker.receipt_maker import ReceiptMaker
 from central_broker.stopping import Stop
-from central_broker.storage.contract import Storage, StorageUnavailable, Want
+from central_broker.storage.contract import Storage, StorageUnavailable
+from central_broker.storage.receipt_records import Want
 from sync_protocol import topics
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.keys import Signer

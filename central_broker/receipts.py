@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from central_broker.storage.contract import ChainRow, EnvelopeStatus, RunEnd
+from central_broker.storage.batch_records import EnvelopeStatus
+from central_broker.storage.receipt_records import ChainRow, RunEnd
 from sync_protocol.envelope import ID_BYTES
 from sync_protocol.limits import RECEIPT_MARKS_MAX, RECEIPT_SPANS_MAX
 from sync_protocol.receipt import Mark, Span, SpanStatus

@@ -9,8 +9,9 @@ from typing import Final
 from central_broker.acceptance import read_answers
 from central_broker.content_decoding import Unparsable, content_of
 from central_broker.forms.registry import FormRegistry
+from central_broker.storage.batch_records import QuestionnaireContent
 from central_broker.storage.census_records import StoredQuestionnaire
-from central_broker.storage.contract import QuestionnaireContent, Storage
+from central_broker.storage.contract import Storage
 
 _PAGE_QUESTIONNAIRES: Final = 200
 _FIRST: Final = (b"", b"")

@@ -9,7 +9,8 @@ from typing import Final
 
 from central_broker.acceptance import accept_envelope, way_of, whole_decoder
 from central_broker.directory import Directory
-from central_broker.storage.contract import AcceptedEnvelope, Batch, HeldItem, OutcomeKind, Storage
+from central_broker.storage.batch_records import AcceptedEnvelope, Batch, HeldItem, OutcomeKind
+from central_broker.storage.contract import Storage
 
 _BATCH_ITEMS: Final = 200
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from central_broker.media import FIRST_SERIAL
 from central_broker.storage.census_records import FormRecord
-from central_broker.storage.contract import DeviceRecord, MediumRecord
+from central_broker.storage.inquiry_records import DeviceRecord, MediumRecord
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.identity import Role, Standing, certified_usage
 from sync_protocol.limits import BUNDLE_BYTES_MAX

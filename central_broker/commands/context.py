@@ -17,7 +17,8 @@ from central_broker.configuration import Configuration, ConfigurationError, load
 from central_broker.configuration_schema import FILE_NAME
 from central_broker.seed_protection import PassphraseSources, SecretError
 from central_broker.storage import open_storage
-from central_broker.storage.contract import DeviceRecord, MediumRecord, Storage, StorageRefused, StorageUnavailable
+from central_broker.storage.contract import Storage, StorageRefused, StorageUnavailable
+from central_broker.storage.inquiry_records import DeviceRecord, MediumRecord
 from operations.console import EXIT_USAGE, fail
 from sync_protocol.identity import Standing
 

@@ -9,7 +9,9 @@ import click
 from central_broker.backup import as_time
 from central_broker.commands.context import CenterContext, find_device, json_option, now, pass_center
 from central_broker.commands.routes import counts_document, counts_words, route_words
-from central_broker.storage.contract import Completeness, DeviceRecord, HeldReason, HeldRecord, Storage
+from central_broker.storage.batch_records import HeldReason
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import Completeness, DeviceRecord, HeldRecord
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
 from sync_protocol.statement import parse_statement
 

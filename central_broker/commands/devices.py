@@ -13,7 +13,8 @@ from central_broker.commands.context import CenterContext, find_device, json_opt
 from central_broker.commands.media_delegation import is_delegated, print_delegation_left
 from central_broker.commands.routes import carrier_words, route_words
 from central_broker.enrolment import Issuers, Refused, change_standing, enrol, revocation_list
-from central_broker.storage.contract import DeviceRecord, Storage
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import DeviceRecord
 from operations.console import fail, print_json, print_line, print_table
 from operations.durable_files import write_durably
 from sync_protocol.errors import ProtocolError

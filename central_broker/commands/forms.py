@@ -10,8 +10,8 @@ import click
 from central_broker.backup import as_time
 from central_broker.commands.context import CenterContext, json_option, now, pass_center
 from central_broker.commands.forms_publishing import forms_publish, forms_withdraw, known_versions
+from central_broker.storage.batch_records import HeldReason
 from central_broker.storage.census_records import FormRecord
-from central_broker.storage.contract import HeldReason
 from operations.console import EXIT_USAGE, fail, print_json, print_line, print_table
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import click
 from central_broker.authority import AuthorityRecord, KeyState, delegate_media, withdraw_media
 from central_broker.commands.context import CenterContext, find_device, json_option, now, pass_center
 from central_broker.media import signer_of
-from central_broker.storage.contract import DeviceRecord
+from central_broker.storage.inquiry_records import DeviceRecord
 from operations.console import fail, print_json, print_line, print_table
 from sync_protocol.identity import Role, Standing, signer_name
 

@@ -18,7 +18,7 @@ from central_broker.commands.refusals import or_fail
 from central_broker.media import MediumWords, enrol_medium, medium_identity
 from central_broker.medium_device import mounted
 from central_broker.medium_folder import MediumFolderError, device_folders, medium_at, write_identity_file
-from central_broker.storage.contract import MediumRecord
+from central_broker.storage.inquiry_records import MediumRecord
 from operations.console import fail, print_json, print_line
 from operations.last_day import expires_option
 from operations.stick_check import internal_option, need_capacity, need_stick

@@ -8,7 +8,7 @@ from typing import Final
 from central_broker.authority import AuthorityRecord
 from central_broker.backup import as_time
 from central_broker.media import is_believed, signer_of
-from central_broker.storage.contract import DeviceRecord, MediumRecord
+from central_broker.storage.inquiry_records import DeviceRecord, MediumRecord
 from sync_protocol.identity import signer_name
 
 _LAST_TIME: Final = 253_402_214_400_000_000

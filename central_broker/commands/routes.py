@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from central_broker.storage.contract import DeviceRecord, Route, RouteCount
+from central_broker.storage.batch_records import Route
+from central_broker.storage.inquiry_records import DeviceRecord, RouteCount
 
 
 def route_words(route: Route | None, hops: int | None) -> str:

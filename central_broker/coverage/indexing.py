@@ -17,7 +17,8 @@ from central_broker.coverage.people import Kind, Person
 from central_broker.coverage.places import Places, oblasts
 from central_broker.coverage.questions import PeopleForm, people_form
 from central_broker.coverage.rules import CensusRules, Channel, Timing
-from central_broker.storage.contract import Route, Storage
+from central_broker.storage.batch_records import Route
+from central_broker.storage.contract import Storage
 from central_broker.storage.coverage_records import PersonRow, Visit, VisitRow
 from sync_protocol.errors import ProtocolError
 from sync_protocol.notice import notice_number, read_number

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, LiteralString, Protocol
 
 from central_broker.forms.tables import Table, TableKind
+from central_broker.storage.batch_records import QuestionnaireContent
 from central_broker.storage.census_records import Row
-from central_broker.storage.contract import QuestionnaireContent
 
 
 @dataclass(frozen=True, slots=True)

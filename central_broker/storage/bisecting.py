@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from hashlib import sha256
 
-from central_broker.storage.contract import Batch, BatchResult, HeldItem, HeldReason, WholeDecoder
+from central_broker.storage.batch_records import Batch, BatchResult, HeldItem, HeldReason, WholeDecoder
 from central_broker.storage.recording import RowRefused, Statements, record
 
 Writing = Callable[[], AbstractContextManager[Statements]]

@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 
 from central_broker.forms.tables import Column, ColumnType, Table, TableKind
 from central_broker.storage.answering import CensusKey, insert_answers
+from central_broker.storage.batch_records import QuestionnaireContent
 from central_broker.storage.census_records import FormRecord, Row, StoredQuestionnaire
 from central_broker.storage.census_tables import addition, creation, current_view, missing_columns, page, removal
-from central_broker.storage.contract import QuestionnaireContent
 from central_broker.storage.coverage import FORGET
 from central_broker.storage.recording import Statements
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, LiteralString
 
-from central_broker.storage.contract import (
-    ChainRow,
+from central_broker.storage.batch_records import EnvelopeStatus, HeldReason, Route
+from central_broker.storage.inquiry_records import (
     Completeness,
     DeviceRecord,
-    EnvelopeStatus,
     Fork,
-    HeldReason,
     HeldRecord,
     MediumRecord,
-    Route,
     RouteCount,
     Totals,
 )
 from central_broker.storage.media import MEDIA_SQL, medium_record
+from central_broker.storage.receipt_records import ChainRow
 from sync_protocol.identity import Role, Standing
 
 MISSING_RUNS_MAX: Final = 100

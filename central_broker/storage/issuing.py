@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from central_broker.storage.contract import RUN_ENDS_MAX, STORED_NUMBER_MAX, ChainRow, ReceiptGrant, RunEnd
+from central_broker.storage.batch_records import STORED_NUMBER_MAX
 from central_broker.storage.inquiries import CHAIN_SQL, CHANGES_SQL, chain_row
+from central_broker.storage.receipt_records import RUN_ENDS_MAX, ChainRow, ReceiptGrant, RunEnd
 from central_broker.storage.recording import Statements
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
-from central_broker.storage.contract import ChainLink, CountedListRecord, DeviceKeyContent
+from central_broker.storage.batch_records import ChainLink, DeviceKeyContent
+from central_broker.storage.inquiry_records import CountedListRecord
 
 if TYPE_CHECKING:
     from central_broker.storage.recording import Statements

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from central_broker.storage.contract import STORED_NUMBER_MAX, CertifiedMedium, MediumRecord
+from central_broker.storage.batch_records import STORED_NUMBER_MAX, CertifiedMedium
+from central_broker.storage.inquiry_records import MediumRecord
 from sync_protocol.identity import Standing
 
 if TYPE_CHECKING:

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from central_broker.storage.contract import (
-    CertifiedDevice,
-    CertifiedMedium,
-    ReceiptIssue,
-    StorageRefused,
-    Want,
-    WholeDecoder,
-)
+from central_broker.storage.batch_records import CertifiedDevice, CertifiedMedium, WholeDecoder
+from central_broker.storage.contract import StorageRefused
 from central_broker.storage.issuing import Issue
 from central_broker.storage.media import upsert_media
+from central_broker.storage.receipt_records import ReceiptIssue, Want
 from central_broker.storage.recording import Statements
 from central_broker.storage.rereading import reread_wholes
 

@@ -10,8 +10,9 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg import errors
 
+from central_broker.storage.batch_records import Batch, BatchResult, WholeDecoder
 from central_broker.storage.bisecting import content_refused, record_or_hold
-from central_broker.storage.contract import Batch, BatchResult, StorageRefused, StorageUnavailable, WholeDecoder
+from central_broker.storage.contract import StorageRefused, StorageUnavailable
 from central_broker.storage.coverage import Coverage
 from central_broker.storage.forms import Forms
 from central_broker.storage.inquiries import Inquiries

@@ -13,8 +13,7 @@ from typing import Any, LiteralString, Protocol
 
 from central_broker.forms.tables import Table
 from central_broker.storage.answering import CensusKey, insert_answers
-from central_broker.storage.census_records import Row
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     AcceptedEnvelope,
     Arrival,
     ArrivedHead,
@@ -31,12 +30,13 @@ from central_broker.storage.contract import (
     PartContent,
     QuestionnaireContent,
     Route,
-    RunEnd,
     Unreadable,
     WholeDecoder,
 )
+from central_broker.storage.census_records import Row
 from central_broker.storage.lists import upsert_device_keys
 from central_broker.storage.media import upsert_media
+from central_broker.storage.receipt_records import RunEnd
 
 Key = tuple[bytes, bytes]
 """(origin, envelope id)"""

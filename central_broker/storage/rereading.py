@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from central_broker.storage.answering import CensusKey, insert_answers
-from central_broker.storage.contract import PartContent, Unreadable, WholeDecoder
+from central_broker.storage.batch_records import PartContent, Unreadable, WholeDecoder
 from central_broker.storage.coverage import FORGET
 from central_broker.storage.recording import Statements
 

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from central_broker.storage.contract import (
-    STORED_NUMBER_MAX,
-    ArrivedHead,
-    CertifiedDevice,
-    ChainLink,
-    PartContent,
-    RunEnd,
-)
+from central_broker.storage.batch_records import STORED_NUMBER_MAX, ArrivedHead, CertifiedDevice, ChainLink, PartContent
+from central_broker.storage.receipt_records import RunEnd
 from central_broker.storage.recording import HeldRow, Placed, QuestionnaireRow
 
 LAST_SEEN_GRAIN_MICROSECONDS: Final = 10_000_000

@@ -8,9 +8,7 @@ from itertools import chain, islice
 from typing import Any, Final, LiteralString, TypeVar
 
 from central_broker.forms.tables import Table
-from central_broker.storage.census_records import Row
-from central_broker.storage.census_tables import insertion
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     Arrival,
     ArrivedHead,
     CertifiedDevice,
@@ -18,8 +16,10 @@ from central_broker.storage.contract import (
     EnvelopeStatus,
     PartContent,
     QuestionnaireContent,
-    RunEnd,
 )
+from central_broker.storage.census_records import Row
+from central_broker.storage.census_tables import insertion
+from central_broker.storage.receipt_records import RunEnd
 from central_broker.storage.recording import CompleteWhole, HeldRow, Key, Place, Placed, QuestionnaireRow
 from central_broker.storage.rows import (
     LAST_SEEN_GRAIN_MICROSECONDS,

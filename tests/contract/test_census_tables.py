@@ -10,16 +10,9 @@ from central_broker.acceptance import decode_whole
 from central_broker.forms.answers import Finding
 from central_broker.forms.tables import Column, ColumnType, Table, TableKind
 from central_broker.forms.values import Rule
+from central_broker.storage.batch_records import Batch, OutcomeKind, PartContent, QuestionnaireContent, Unreadable
 from central_broker.storage.census_records import FormRecord
-from central_broker.storage.contract import (
-    Batch,
-    OutcomeKind,
-    PartContent,
-    QuestionnaireContent,
-    Storage,
-    StorageRefused,
-    Unreadable,
-)
+from central_broker.storage.contract import Storage, StorageRefused
 from tests.support.census_databases import rows, storage, url
 from tests.support.census_rows import ANSWERS, FORM, HOUSEHOLD, TABLES, answered, known_by_name
 from tests.support.center import LinkChain

@@ -7,16 +7,16 @@ import pytest
 from central_broker.acceptance import accept_envelope, decode_whole
 from central_broker.counted_lists import Given, NoKeyYet, give_list
 from central_broker.storage import open_storage
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     AcceptedEnvelope,
     Batch,
-    CountedListRecord,
     DeviceKeyContent,
     HeldItem,
     HeldReason,
     OutcomeKind,
-    Storage,
 )
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import CountedListRecord
 from sync_protocol.counted_list import CountedList, Entry, Section, Status, open_counted_list
 from sync_protocol.device_key import encode_device_key
 from sync_protocol.envelope import KIND_DEVICE_KEY

@@ -23,7 +23,8 @@ from central_broker.coverage.places import Institution, Places, Territory
 from central_broker.coverage.report import By
 from central_broker.coverage.rules import Timing
 from central_broker.reprocessing import reprocess_form
-from central_broker.storage.contract import Route, Storage
+from central_broker.storage.batch_records import Route
+from central_broker.storage.contract import Storage
 from tests.support.census_databases import storage, url
 from tests.support.census_forms import CensusForms
 from tests.support.institution import BIN, Someone, household, iin_of, institution_list, someone

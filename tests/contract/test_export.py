@@ -14,7 +14,8 @@ from pyarrow import parquet
 from central_broker import export as export_module
 from central_broker.acceptance import decode_whole
 from central_broker.export import ExportRefused, Format, export_table
-from central_broker.storage.contract import Batch, Storage
+from central_broker.storage.batch_records import Batch
+from central_broker.storage.contract import Storage
 from tests.support.census_databases import storage, url
 from tests.support.census_rows import ANSWERS, FORM, HOUSEHOLD, PERSONS, TABLES, answered
 from tests.support.center import LinkChain

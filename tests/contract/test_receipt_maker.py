@@ -17,17 +17,10 @@ from central_broker.receipt_publisher import PublisherSettings, ReceiptPublisher
 from central_broker.retry import RetryResult, retry_held
 from central_broker.stopping import Stop
 from central_broker.storage import issuing, open_storage
-from central_broker.storage.contract import (
-    AcceptedEnvelope,
-    Arrival,
-    Batch,
-    HeldItem,
-    HeldReason,
-    Route,
-    RouteCount,
-    Storage,
-    Want,
-)
+from central_broker.storage.batch_records import AcceptedEnvelope, Arrival, Batch, HeldItem, HeldReason, Route
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import RouteCount
+from central_broker.storage.receipt_records import Want
 from sync_protocol.bundle import read_bundle
 from sync_protocol.receipt import SpanStatus, read_receipt
 from sync_protocol.statement import parse_statement

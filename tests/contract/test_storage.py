@@ -13,7 +13,7 @@ import pytest
 
 from central_broker.acceptance import decode_whole, hold
 from central_broker.storage import open_storage
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     AcceptedEnvelope,
     Arrival,
     Batch,
@@ -24,11 +24,10 @@ from central_broker.storage.contract import (
     PartContent,
     QuestionnaireContent,
     Route,
-    RouteCount,
-    Storage,
-    StorageRefused,
     Unreadable,
 )
+from central_broker.storage.contract import Storage, StorageRefused
+from central_broker.storage.inquiry_records import RouteCount
 from central_broker.storage.recording import RowRefused
 from sync_protocol.identity import Standing
 from tests.support.census_databases import rows, storage, url

@@ -14,7 +14,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from central_broker.storage import open_storage
-from central_broker.storage.contract import EnvelopeStatus, Route, RouteCount, Storage
+from central_broker.storage.batch_records import EnvelopeStatus, Route
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import RouteCount
 from sync_protocol.bundle import Frame, FrameType, read_bundle, write_bundle
 from sync_protocol.identity import Trust
 from sync_protocol.receipt import Receipt, SpanStatus, read_receipt

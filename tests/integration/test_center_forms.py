@@ -11,7 +11,7 @@ import pytest
 
 from central_broker.acceptance import decode_whole
 from central_broker.storage import open_storage
-from central_broker.storage.contract import Batch
+from central_broker.storage.batch_records import Batch
 from sync_protocol.form_file import read_file
 from sync_protocol.statement import parse_statement
 from tests.support.center import LinkChain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from central_broker.storage.contract import Completeness
+from central_broker.storage.inquiry_records import Completeness
 from sync_protocol.receipt import SpanStatus
 from tests.simulator.oracle import AcceptedQuestionnaire, Oracle, Place, QueueTruth, Violation, name_of
 

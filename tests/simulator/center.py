@@ -17,7 +17,8 @@ from central_broker.receipt_publisher import PublisherSettings, ReceiptPublisher
 from central_broker.retry import retry_held
 from central_broker.statement_flood import statement_bundle
 from central_broker.stopping import Stop
-from central_broker.storage.contract import Batch, BatchResult, CertifiedDevice, CertifiedMedium, StorageUnavailable
+from central_broker.storage.batch_records import Batch, BatchResult, CertifiedDevice, CertifiedMedium
+from central_broker.storage.contract import StorageUnavailable
 from sync_protocol import topics
 from sync_protocol.identity import Role, Standing, device_name, read_device_certificate
 from sync_protocol.keys import Signer

@@ -8,7 +8,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from central_broker.messages import Message, accept_messages, read_message
-from central_broker.storage.contract import Batch, StorageUnavailable
+from central_broker.storage.batch_records import Batch
+from central_broker.storage.contract import StorageUnavailable
 from sync_protocol import topics
 from tests.simulator.clockwork import SECOND
 from tests.simulator.faults import Fault

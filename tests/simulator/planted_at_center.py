@@ -9,12 +9,7 @@ from typing import Any, Final
 
 from central_broker import acceptance
 from central_broker.directory import Directory
-from central_broker.storage.contract import (
-    AcceptedEnvelope,
-    EnvelopeStatus,
-    HeldItem,
-    PartContent,
-)
+from central_broker.storage.batch_records import AcceptedEnvelope, EnvelopeStatus, HeldItem, PartContent
 from central_broker.storage.recording import CompleteWhole, Key, Placed, QuestionnaireRow, _Recorder
 from central_broker.storage.rows import envelope_parameters, questionnaire_parameters
 from central_broker.storage.sqlite_statements import SqliteStatements

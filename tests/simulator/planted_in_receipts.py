@@ -9,13 +9,9 @@ from typing import Final
 
 from central_broker.receipts import Chain
 from central_broker.storage import outbox
-from central_broker.storage.contract import (
-    ChainRow,
-    ReceiptGrant,
-    Want,
-)
 from central_broker.storage.issuing import Issue
 from central_broker.storage.outbox import Outbox
+from central_broker.storage.receipt_records import ChainRow, ReceiptGrant, Want
 from sync_protocol.receipt import Span, SpanStatus
 from tests.simulator.broker import BrokerTroubles
 from tests.simulator.center import CenterTroubles

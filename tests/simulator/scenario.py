@@ -19,7 +19,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from central_broker.storage.contract import Completeness, Fork, HeldReason
+from central_broker.storage.batch_records import HeldReason
+from central_broker.storage.inquiry_records import Completeness, Fork
 from sync_protocol import topics
 from sync_protocol.identity import Role, Standing
 from tests.simulator.broker import BrokerTroubles

@@ -2,7 +2,7 @@
 
 import pytest
 
-from central_broker.storage.contract import HeldReason
+from central_broker.storage.batch_records import HeldReason
 from sync_protocol.identity import Standing
 from tests.simulator.clockwork import SECOND
 from tests.simulator.faults import Fault

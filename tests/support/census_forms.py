@@ -12,8 +12,9 @@ from central_broker.forms.registry import FormRegistry
 from central_broker.forms.xform import read_xform
 from central_broker.forms.xlsform import convert
 from central_broker.reprocessing import known_forms
+from central_broker.storage.batch_records import AcceptedEnvelope, Arrival, Batch, QuestionnaireContent, Route
 from central_broker.storage.census_records import FormRecord
-from central_broker.storage.contract import AcceptedEnvelope, Arrival, Batch, QuestionnaireContent, Route, Storage
+from central_broker.storage.contract import Storage
 from tests.support.center import LinkChain
 
 

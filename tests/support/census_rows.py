@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from central_broker.forms.answers import Finding
 from central_broker.forms.tables import Column, ColumnType, Table, TableKind
+from central_broker.storage.batch_records import AcceptedEnvelope
 from central_broker.storage.census_records import Answers, FormRecord
-from central_broker.storage.contract import AcceptedEnvelope
 from tests.support.center import LinkChain
 
 HOUSEHOLD = Table(

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from central_broker.directory import Directory
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     AcceptedEnvelope,
     Arrival,
     ArrivedHead,
     CertifiedDevice,
     CertifiedMedium,
     ChainLink,
-    DeviceRecord,
     PartContent,
     QuestionnaireContent,
     Route,
 )
+from central_broker.storage.inquiry_records import DeviceRecord
 from sync_protocol.bundle import Frame, FrameType, write_bundle
 from sync_protocol.content import Questionnaire, cut, encode_content
 from sync_protocol.envelope import KIND_QUESTIONNAIRE_PART, NO_ID, Envelope, seal_envelope

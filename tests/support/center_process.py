@@ -21,7 +21,8 @@ from central_broker.consumer import ConsumerSettings, run_consumer
 from central_broker.receipt_publisher import PublisherSettings, run_receipt_publisher
 from central_broker.stopping import stop_on_signals
 from central_broker.storage import open_storage
-from central_broker.storage.contract import Batch, BatchResult, Storage, WholeDecoder
+from central_broker.storage.batch_records import Batch, BatchResult, WholeDecoder
+from central_broker.storage.contract import Storage
 from tests.support.center import Center
 from tests.support.processes import RunningProcess
 

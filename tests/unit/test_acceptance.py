@@ -20,7 +20,7 @@ from central_broker.acceptance import (
 )
 from central_broker.directory import Directory
 from central_broker.messages import accept_messages, read_message
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     AcceptedEnvelope,
     ArrivedHead,
     CertifiedDevice,

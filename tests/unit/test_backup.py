@@ -11,16 +11,16 @@ import pytest
 
 from central_broker.backup import Backup, CommandFailed, as_time, copy_database, read_reached, wrap_command
 from central_broker.storage import open_storage
-from central_broker.storage.contract import (
+from central_broker.storage.batch_records import (
     AcceptedEnvelope,
     Arrival,
     Batch,
     HeldReason,
     QuestionnaireContent,
     Route,
-    Storage,
     Unreadable,
 )
+from central_broker.storage.contract import Storage
 from tests.support.center import LinkChain
 
 NOW = 1_790_000_000_000_000

@@ -15,7 +15,8 @@ from cryptography.x509.oid import NameOID
 from central_broker.center_files import CenterFiles, IssuedCertificate
 from central_broker.enrolment import Enrolled, Issuers, Refused, change_standing, enrol, revocation_list
 from central_broker.storage import open_storage
-from central_broker.storage.contract import DeviceRecord, Storage
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import DeviceRecord
 from sync_protocol import domains
 from sync_protocol.identity import Role, Standing, Trust, read_device_certificate, read_recipient_key
 from sync_protocol.keys import SigningKey

@@ -23,7 +23,9 @@ from central_broker.media import (
     words_of,
 )
 from central_broker.storage import open_storage
-from central_broker.storage.contract import CertifiedMedium, MediumRecord, Storage
+from central_broker.storage.batch_records import CertifiedMedium
+from central_broker.storage.contract import Storage
+from central_broker.storage.inquiry_records import MediumRecord
 from sync_protocol.identity import Standing, Trust
 from sync_protocol.keys import SigningKey
 from sync_protocol.medium import certificate_in_force, certify_medium, read_medium_certificate, read_medium_identity

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from central_broker.receipts import Chain
-from central_broker.storage.contract import ChainLink, ChainRow, EnvelopeStatus, RunEnd
+from central_broker.storage.batch_records import ChainLink, EnvelopeStatus
+from central_broker.storage.receipt_records import ChainRow, RunEnd
 from sync_protocol.envelope import NO_ID
 from sync_protocol.limits import RECEIPT_MARKS_MAX
 from sync_protocol.receipt import Mark, SpanStatus, read_receipt, sign_receipt

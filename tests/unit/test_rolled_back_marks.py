@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from central_broker.receipts import Chain
-from central_broker.storage.contract import ChainRow, EnvelopeStatus
+from central_broker.storage.batch_records import EnvelopeStatus
+from central_broker.storage.receipt_records import ChainRow
 from sync_protocol.receipt import Mark, Span, SpanStatus
 from tests.support.device import Authority, Device, receipt
 

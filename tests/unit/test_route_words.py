@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from central_broker.commands.routes import counts_document, counts_words, route_words
-from central_broker.storage.contract import Route, RouteCount
+from central_broker.storage.batch_records import Route
+from central_broker.storage.inquiry_records import RouteCount
 
 
 @pytest.mark.parametrize(

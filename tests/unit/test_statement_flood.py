@@ -9,7 +9,7 @@ from dataclasses import replace
 from central_broker.authority import KeyState, create_authority, delegate_media, withdraw_media
 from central_broker.media import FIRST_SERIAL, MediumWords
 from central_broker.statement_flood import statement_bundle
-from central_broker.storage.contract import DeviceRecord, MediumRecord
+from central_broker.storage.inquiry_records import DeviceRecord, MediumRecord
 from sync_protocol.bundle import read_bundle
 from sync_protocol.identity import Role, Standing, certify_device, device_name, read_device_certificate
 from sync_protocol.keys import SigningKey
