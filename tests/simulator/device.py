@@ -20,6 +20,7 @@ from edge_agent.engine.events import (
     Event,
     LinkDown,
     LinkUp,
+    RecipientKeyMade,
     Said,
     Settled,
     Started,
@@ -126,8 +127,10 @@ class Device:
         oracle: Oracle,
         randomness: Random,
         settings: EngineSettings | None = None,
+        list_key: bytes | None = None,
         tell: Tell = lambda _node, _what, _fields: None,
     ) -> None:
+        """`list_key` is the public key that lists for this device are sealed to: each start announces it."""
         self.name = name
         self.signer = signer
         self.id = device_name(signer.public_bytes)
@@ -145,6 +148,7 @@ class Device:
         self.identity = DeviceIdentity(self.id, signer, root_public_key)
         self._statements = statements
         self._settings = settings or EngineSettings()
+        self._list_key = list_key
         self._randomness = randomness
         self._tell = tell
         self._plan = StepPlan()
@@ -185,6 +189,8 @@ class Device:
             if self._process is not None:
                 self.end(power=False)
             return
+        if self._list_key is not None:
+            self.step(RecipientKeyMade(self._list_key))
         self._submit_waiting()
         self.on_start()
 

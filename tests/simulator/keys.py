@@ -131,6 +131,8 @@ class StubKeys:
         with (
             patch("sync_protocol.identity.VerifyingKey", StubVerifyingKey),
             patch("sync_protocol.identity.RecipientPublicKey", self.recipient),
+            patch("sync_protocol.device_key.RecipientPublicKey", self.recipient),
+            patch("edge_agent.engine.chain.RecipientPublicKey", self.recipient),
             patch("central_broker.directory.VerifyingKey", StubVerifyingKey),
         ):
             yield

@@ -67,6 +67,7 @@ def live(
             real_keys=real_keys,
             suppressed=suppressed,
             storied=storied,
+            list_keys=True,
             settings=EngineSettings(head_interval=mix.head_interval),
             make_disk=LossyHome if mix.lossy_disks else PlainDisk,
         ) as world,

@@ -73,8 +73,10 @@ class World:
         suppressed: Collection[str] = (),
         settings: EngineSettings | None = None,
         storied: bool = False,
+        list_keys: bool = False,
         make_disk: MakeDisk = PlainDisk,
     ) -> None:
+        """With `list_keys`, about half of the devices have a key for lists of their own."""
         self.folder = folder
         self._make_disk = make_disk
         self.chance = Chance(seed)
@@ -85,6 +87,7 @@ class World:
         self.sticks: dict[str, Stick] = {}
         self.story: list[str] | None = [] if storied else None
         self._settings = settings
+        self._list_keys = list_keys
         self._stack = ExitStack()
         self.meetings: list[Meeting] = []
         self._images = 0
@@ -156,6 +159,7 @@ class World:
             oracle=self.oracle,
             randomness=self.stream(name),
             settings=self._settings,
+            list_key=self._list_key_of(name, identity),
             tell=self.tell,
         )
         resident = Resident(device, Uplink(device, self.broker, self.stream(f"uplink of {name}")), role)
@@ -163,6 +167,12 @@ class World:
         self.residents[name] = resident
         device.start()
         return resident
+
+    def _list_key_of(self, name: str, identity: bytes) -> bytes | None:
+        if not self._list_keys or self.stream(f"list key of {name}").random() < 0.5:
+            return None
+        _secret, public_bytes = self.authority.keys.secret(f"list key of {identity.hex()}")
+        return public_bytes
 
     def add_stick(self, name: str) -> Stick:
         identity = self.authority.medium_identity(seed_of(name)[:16], name)
