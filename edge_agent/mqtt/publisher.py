@@ -9,35 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
 import aiomqtt
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.backoff import Backoff, failures_after
 from edge_agent.engine.links import Link, center_mailbox
 from edge_agent.engine.ports import LinkHost
 from edge_agent.mqtt.bound_client import BoundClient
+from edge_agent.mqtt.outlet import MqttOutlet, subscribe
 from edge_agent.mqtt.parted_sockets import PartedSockets
 from edge_agent.mqtt.vpn_guard import Permitted, Refused, VpnGuard, VpnVerdict
 from edge_agent.repetition import Repetitions
 from operations.journal import get_logger
 from sync_protocol import topics
-from sync_protocol.mesh import Exchanged
 
 log = get_logger()
-
-ANSWER_TIMEOUT_SECONDS: Final = 120
-"""A broker that takes longer over one bundle is as good as gone; keep-alive alone would not notice."""
 
 _FAREWELL_SECONDS: Final = 3
 """How long leaving the broker politely may take; the service manager does not wait for ever."""
 
-_REFUSED_FROM: Final = 0x80
-"""Reason codes of MQTT 5 from here on say that something was refused."""
+FORMS_ANEW_SECONDS: Final = 24 * 3600
+"""Forms and their files may be some megabytes, and the broker keeps for a session what is new of them. Once in so long
+all of them are asked for: it may have dropped something."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ class MqttPublisher:
         self._randomness = randomness
         self._clock = clock
         self._link_numbers = count(1)
+        self._forms_asked_seconds: float | None = None
         self._on_change = on_change
         self._repetitions = Repetitions()
         self.state = state
@@ -198,25 +198,37 @@ class MqttPublisher:
 
     async def _connect_and_carry(self, client: BoundClient) -> None:
         async with client:
-            await _subscribe(client, topics.STATEMENTS)
-            await _subscribe(client, topics.FORMS_PREFIX + "#")
-            await _subscribe(client, topics.lists_topic(self._device))
+            await subscribe(client, topics.STATEMENTS)
+            await self._subscribe_to_forms(client)
+            await subscribe(client, topics.lists_topic(self._device))
             self.state.connected, self.state.connected_since = True, self._clock()
             self.state.last_problem = self.state.problem_since = None
             self._on_change()
             log.info("connected", broker=self._settings.address, session_kept=client.session_present)
             async with asyncio.TaskGroup() as group:
-                outlet = _MqttOutlet(self._device, client, self._host, f"mqtt-{next(self._link_numbers)}", group)
+                outlet = MqttOutlet(self._device, client, self._host, f"mqtt-{next(self._link_numbers)}", group)
                 self._host.link_up(self._link(outlet, remembered=client.session_present), outlet)
                 try:
                     async for message in client.messages:
                         if isinstance(message.payload, bytes):
                             await self._host.bundle_arrived(outlet.link_key, message.payload)
                 finally:
+                    if outlet.was_closed:  # what was being recorded then may have been a form
+                        self._forms_asked_seconds = None
                     outlet.end()
                     self._host.link_down(outlet.link_key)
 
-    def _link(self, outlet: _MqttOutlet, *, remembered: bool) -> Link:
+    async def _subscribe_to_forms(self, client: BoundClient) -> None:
+        """Have the broker send forms: all of them now and then, otherwise what this session has not been sent yet."""
+        topic, now_seconds = topics.FORMS_PREFIX + "#", asyncio.get_running_loop().time()
+        asked_seconds = self._forms_asked_seconds
+        if asked_seconds is not None and now_seconds - asked_seconds < FORMS_ANEW_SECONDS:
+            await subscribe(client, topic, SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        else:
+            await subscribe(client, topic)
+            self._forms_asked_seconds = now_seconds
+
+    def _link(self, outlet: MqttOutlet, *, remembered: bool) -> Link:
         return center_mailbox(
             outlet.link_key,
             bundles_in_flight_max=self._settings.bundles_in_flight_max,
@@ -245,75 +257,6 @@ class MqttPublisher:
                 log.warning("connection_lost", **fields, after_seconds=after_seconds)
         if changed:
             self._on_change()
-
-
-async def _subscribe(client: BoundClient, topic: str) -> None:
-    """Subscribe, and tell when the broker refuses: questionnaires would go up, and no receipt ever come down."""
-    answers = await client.subscribe(topic, qos=1)
-    for answer in answers:
-        code = answer if isinstance(answer, int) else answer.value
-        if code >= _REFUSED_FROM:
-            log.error("subscription_refused", topic=topic, reason=str(answer))
-
-
-class _MqttOutlet:
-    """Turns the engine's sends into publishes; a failure of one ends the connection's task group, and so the
-    connection.
-    """
-
-    def __init__(
-        self, device: bytes, client: BoundClient, host: LinkHost, link_key: str, group: asyncio.TaskGroup
-    ) -> None:
-        self.link_key = link_key
-        self._topic = topics.up_topic(device)
-        self._client = client
-        self._host = host
-        self._group = group
-        self._ended = False
-        self._wanted: frozenset[str] = frozenset()
-        self._subscribed: set[str] = set()
-        self._is_subscribing = False
-
-    def send(self, token: int, data: bytes) -> None:
-        self._spawn(self._publish(token, data))
-
-    def follow(self, origins: frozenset[bytes], listed: frozenset[bytes]) -> None:
-        self._wanted = frozenset((*map(topics.receipts_topic, origins), *map(topics.lists_topic, listed)))
-        if not self._is_subscribing:
-            self._is_subscribing = True
-            self._spawn(self._subscribe())
-
-    def say(self, message: Exchanged) -> None:
-        """The center says what it has to say in statements."""
-
-    def close(self) -> None:
-        self._client.abandon()
-
-    def end(self) -> None:
-        """Take nothing more: the connection is over, and the engine is about to hear of it."""
-        self._ended = True
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        if self._ended:
-            work.close()
-        else:
-            self._group.create_task(work)
-
-    async def _publish(self, token: int, data: bytes) -> None:
-        taken = await self._client.hand_over(self._topic, data, ANSWER_TIMEOUT_SECONDS)
-        self._host.settled(self.link_key, token, taken=taken)
-
-    async def _subscribe(self) -> None:
-        """Have the broker send what is wanted, one change after the other: two at once could end in either order."""
-        while self._subscribed != self._wanted:
-            topic = min(self._subscribed ^ self._wanted)
-            if topic in self._wanted:
-                await _subscribe(self._client, topic)
-                self._subscribed.add(topic)
-            else:
-                await self._client.unsubscribe(topic)
-                self._subscribed.discard(topic)
-        self._is_subscribing = False
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -7,10 +7,11 @@ from random import Random
 from unittest.mock import create_autospec
 
 import pytest
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.engine.ports import LinkHost
 from edge_agent.mqtt.bound_client import BoundClient
-from edge_agent.mqtt.publisher import _MqttOutlet
+from edge_agent.mqtt.outlet import MqttOutlet
 from sync_protocol.topics import lists_topic, receipts_topic
 
 
@@ -21,10 +22,10 @@ class SlowBroker:
         self._randomness = Random(seed)
         self.subscribed: set[str] = set()
 
-    async def subscribe(self, topic: str, qos: int) -> list[int]:
+    async def subscribe(self, topic: str, options: SubscribeOptions) -> list[int]:
         await self._answer()
         self.subscribed.add(topic)
-        return [qos]
+        return [options.QoS]
 
     async def unsubscribe(self, topic: str) -> None:
         await self._answer()
@@ -47,7 +48,7 @@ def test_what_is_wanted_last_is_what_the_broker_sends_in_the_end(seed: int) -> N
         client = create_autospec(BoundClient, instance=True)
         client.subscribe, client.unsubscribe = broker.subscribe, broker.unsubscribe
         async with asyncio.TaskGroup() as group:
-            outlet = _MqttOutlet(bytes(16), client, create_autospec(LinkHost), "mqtt-1", group)
+            outlet = MqttOutlet(bytes(16), client, create_autospec(LinkHost), "mqtt-1", group)
             for _ in range(30):
                 received, listed = some(), some()
                 outlet.follow(received, listed)

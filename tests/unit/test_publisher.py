@@ -8,10 +8,11 @@ from typing import cast
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.journal_sentences import SENTENCES
 from edge_agent.mqtt.bound_client import BoundClient
-from edge_agent.mqtt.publisher import _subscribe
+from edge_agent.mqtt.outlet import subscribe
 from operations.journal import configure_logging
 
 
@@ -21,14 +22,14 @@ class AnsweringClient:
     def __init__(self, code: int) -> None:
         self._answer = ReasonCode(PacketTypes.SUBACK, identifier=code)
 
-    async def subscribe(self, _topic: str, qos: int) -> list[ReasonCode]:
+    async def subscribe(self, _topic: str, options: SubscribeOptions) -> list[ReasonCode]:
         return [self._answer]
 
 
 def told(code: int) -> str:
     stream = io.StringIO()
     configure_logging("test", style="text", sentences=SENTENCES, stream=stream)
-    asyncio.run(_subscribe(cast(BoundClient, AnsweringClient(code)), "census/1/statements"))
+    asyncio.run(subscribe(cast(BoundClient, AnsweringClient(code)), "census/1/statements"))
     return stream.getvalue()
 
 
