@@ -43,10 +43,9 @@ def test_a_stick_pulled_out_in_mid_write_keeps_what_was_complete_and_the_next_vi
     assert (visit["ending"], visit["safe_to_remove"], visit["present"]) == ("gone", False, False), visit
     assert tablet.events("medium_unfinished")
     assert len(bundles_on(stick.files())) > 0, "some files were complete"
-    assert 10 < len(envelopes_on(stick, tablet.key)) < tablet.counts()["waiting"]
+    # Whether the name of the file that had been begun was on the stick already is up to the kernel.
+    assert 10 < len(envelopes_on(stick, tablet.key)) < tablet.counts()["waiting"], "it was in mid write"
     assert not tablet.mounts()
-    # vfat writes a file's name after its content, exfat before.
-    assert file_system == "vfat" or any(path.endswith(".CNS.PART") for path in stick.files()), "it was in mid write"
     finish(tablet, stick, 2)
 
 
