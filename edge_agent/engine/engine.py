@@ -110,6 +110,7 @@ class Engine:
         if links:
             self._sessions.clear()
             self._company.promises.clear()
+            self._company.expected.clear()
 
     def _start(self, event: Started, transaction: StoreTransaction, now: int) -> list[Effect]:
         effects = chain.open_chain(transaction, event.mirror, now)

@@ -90,6 +90,11 @@ class Expected:
         self._asked = {one: asked for one, asked in self._asked.items() if asked.link_key != link_key}
         self._brought_at.pop(link_key, None)
 
+    def clear(self) -> None:
+        """Every link is over."""
+        self._asked.clear()
+        self._brought_at.clear()
+
 
 @dataclass(frozen=True)
 class _Look:

@@ -213,7 +213,8 @@ class MqttPublisher:
                         if isinstance(message.payload, bytes):
                             await self._host.bundle_arrived(outlet.link_key, message.payload)
                 finally:
-                    if outlet.was_closed:  # what was being recorded then may have been a form
+                    if outlet.was_closed or len(client.messages):
+                        # What was not recorded may have been a form, and the broker will not send that again.
                         self._forms_asked_seconds = None
                     outlet.end()
                     self._host.link_down(outlet.link_key)

@@ -57,6 +57,7 @@ class Host:
 
     arrived: list[list[bytes]] = field(default_factory=list)
     outlet: Outlet | None = None
+    is_slow: bool = False
 
     def link_up(self, _link: Link, outlet: Outlet) -> None:
         self.arrived.append([])
@@ -67,6 +68,8 @@ class Host:
 
     async def bundle_arrived(self, _link_key: str, data: bytes) -> tuple[bytes, ...]:
         self.arrived[-1].append(data)
+        while self.is_slow:
+            await asyncio.sleep(0.01)
         return ()
 
 
@@ -175,6 +178,21 @@ def test_after_what_could_not_be_recorded_all_forms_are_asked_for_again(scene: S
             assert scene.host.outlet is not None
             scene.host.outlet.close()
             await scene.until_connection(2, b"household 1")
+
+    asyncio.run(run())
+
+
+def test_forms_that_were_acknowledged_and_not_looked_at_when_the_tunnel_went_are_asked_for_again(scene: Scene) -> None:
+    async def run() -> None:
+        scene.publish("temporary", b"temporary 1")
+        scene.host.is_slow = True
+        async with scene.device():
+            await scene.until_connection(1)
+            assert len(scene.host.arrived[0]) == 1, "the other one waits"
+            scene.tunnel.break_off()
+            await asyncio.sleep(0.1)
+            scene.host.is_slow = False
+            await scene.until_connection(2, b"household 1", b"temporary 1")
 
     asyncio.run(run())
 

@@ -306,6 +306,19 @@ def test_a_neighbour_that_brings_nothing_for_some_seconds_is_waited_for_no_more(
     assert verdict_on(b, here, wanted) == (Verdict.WANTED,)
 
 
+def test_after_a_step_that_was_not_recorded_nobody_is_waited_for(tablets: list[Device]) -> None:
+    """All links are closed then, and whoever comes first brings."""
+    a, b, c, *_ = tablets
+    fill(a, 1)
+    wanted = a.envelope_ids()[0]
+    before, after = link_to(c.id, key="before"), link_to(a.id, key="after")
+    b.step(LinkUp(before))
+    assert verdict_on(b, before, wanted) == (Verdict.WANTED,)
+    b.engine.forget_step(links=True)
+    b.step(LinkUp(after))
+    assert verdict_on(b, after, wanted) == (Verdict.WANTED,)
+
+
 def test_a_neighbour_that_goes_on_bringing_is_waited_for_though_it_has_much_to_bring(tablets: list[Device]) -> None:
     a, b, c, *_ = tablets
     fill(a, 6)
