@@ -418,7 +418,7 @@ def test_what_was_answered_before_a_death_is_there_once_and_repetitions_get_the_
 
     def hand_in_until_taken(instance_id: str) -> None:
         while not stop.is_set():
-            with suppress(OSError, ValueError):  # the daemon died; the site hands in again
+            with suppress(OSError):  # the daemon died; the site hands in again
                 handed = device.site().hand_in(questionnaire(instance_id))
                 if handed.status == 201:
                     answered[instance_id] = handed.document["notice"]

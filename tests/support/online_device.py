@@ -44,12 +44,17 @@ class WebSite:
     token: str
 
     def request(self, method: str, path: str, body: Any = b"", *, headers: Mapping[str, str] | None = None) -> Handed:
-        """Send one request; `body` may be an iterable, which is sent chunked."""
+        """Send one request; `body` may be an iterable, which is sent chunked. Raises OSError unless all of the answer
+        comes.
+        """
         given = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         with closing(self._connection()) as connection:
             connection.request(method, path, body, given | dict(headers or {}))
-            answer = connection.getresponse()
-            return Handed(answer.status, answer.headers, answer.read())
+            try:
+                answer = connection.getresponse()
+                return Handed(answer.status, answer.headers, answer.read())
+            except (http.client.BadStatusLine, http.client.IncompleteRead) as cut:
+                raise ConnectionResetError("the answer was cut short") from cut
 
     def hand_in(self, document: Any, **headers: str) -> Handed:
         """POST a questionnaire as JSON; bytes are sent as they are."""
