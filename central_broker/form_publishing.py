@@ -19,7 +19,7 @@ from sync_protocol.keys import Signer
 from sync_protocol.statement import Statement, parse_statement
 
 PUBLISHED_FILES_BYTES_MAX: Final = 2 * 1024 * 1024
-"""Of the files of all forms as they travel: every device keeps them all, and is sent them at each connection."""
+"""Of the files of all forms as they travel: every device keeps them, and is sent them when it starts and once a day."""
 
 
 @dataclass(frozen=True, slots=True)
